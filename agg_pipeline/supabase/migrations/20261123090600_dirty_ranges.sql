@@ -1,0 +1,83 @@
+-- dirty ranges: which windows of which task a change of source rows has touched.
+-- Called by: triggers on both bars tables write; _agg_catch_up consumes. Needs: bars, timeframes. Repeat: yes.
+-- Undo: drop the four triggers on each bars table, then function _agg_log_dirty and table agg_dirty_ranges.
+--
+-- The log is unconditional. Logging "only below the cursor" reads a cursor that a concurrent catch-up is about to move,
+-- and loses the rows of every transaction that commits later than it wrote. One row is one run of touching windows of
+-- one consumer, so two bars far apart never mark what lies between them.
+set local lock_timeout = '10s';
+
+create table if not exists public.agg_dirty_ranges (
+  id bigint generated always as identity primary key,
+  canonical_symbol text not null,
+  timeframe text not null,
+  from_utc timestamptz not null,
+  to_utc timestamptz not null,
+  logged_at timestamptz not null default now(),
+  check (from_utc < to_utc)
+);
+create index if not exists agg_dirty_ranges_task_idx
+  on public.agg_dirty_ranges (canonical_symbol, timeframe, from_utc);
+-- Rows live for one tick; vacuum early so that the log stays a few pages.
+alter table public.agg_dirty_ranges set (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+alter table public.agg_dirty_ranges enable row level security;
+revoke all on table public.agg_dirty_ranges from public, anon, authenticated, service_role;
+comment on table public.agg_dirty_ranges is
+  'Windows [from_utc, to_utc) of task (canonical_symbol, timeframe) whose source changed. Internal: use agg_invalidate_range.';
+
+-- security definer: an ingester may write bars without any right on the log.
+create or replace function public._agg_log_dirty() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  if tg_op = 'INSERT' then
+    insert into public.agg_dirty_ranges (canonical_symbol, timeframe, from_utc, to_utc)
+    select touched.canonical_symbol, touched.timeframe, lower(run), upper(run)
+      from (select b.canonical_symbol, t.timeframe,
+                   range_agg(tstzrange(date_bin(t.length, b.ts_utc, t.origin_utc),
+                                       date_bin(t.length, b.ts_utc, t.origin_utc) + t.length)) as runs
+              from new_rows b join public.agg_timeframes t on t.source_timeframe = b.timeframe
+             group by 1, 2) touched, unnest(touched.runs) run;
+  elsif tg_op = 'DELETE' then
+    insert into public.agg_dirty_ranges (canonical_symbol, timeframe, from_utc, to_utc)
+    select touched.canonical_symbol, touched.timeframe, lower(run), upper(run)
+      from (select b.canonical_symbol, t.timeframe,
+                   range_agg(tstzrange(date_bin(t.length, b.ts_utc, t.origin_utc),
+                                       date_bin(t.length, b.ts_utc, t.origin_utc) + t.length)) as runs
+              from old_rows b join public.agg_timeframes t on t.source_timeframe = b.timeframe
+             group by 1, 2) touched, unnest(touched.runs) run;
+  elsif tg_op = 'UPDATE' then
+    insert into public.agg_dirty_ranges (canonical_symbol, timeframe, from_utc, to_utc)
+    select touched.canonical_symbol, touched.timeframe, lower(run), upper(run)
+      from (select b.canonical_symbol, t.timeframe,
+                   range_agg(tstzrange(date_bin(t.length, b.ts_utc, t.origin_utc),
+                                       date_bin(t.length, b.ts_utc, t.origin_utc) + t.length)) as runs
+              from (select canonical_symbol, timeframe, ts_utc from new_rows
+                    union all
+                    select canonical_symbol, timeframe, ts_utc from old_rows) b
+              join public.agg_timeframes t on t.source_timeframe = b.timeframe
+             group by 1, 2) touched, unnest(touched.runs) run;
+  else  -- TRUNCATE names no rows: all that the tasks have built is in doubt.
+    insert into public.agg_dirty_ranges (canonical_symbol, timeframe, from_utc, to_utc)
+    select canonical_symbol, timeframe, agg_start_utc, last_agg_bar_ts_utc
+      from public.data_agg_state where agg_start_utc < last_agg_bar_ts_utc;
+  end if;
+  return null;
+end $$;
+revoke execute on function public._agg_log_dirty() from public, anon, authenticated, service_role;
+comment on function public._agg_log_dirty() is 'Trigger: logs the windows that changed source rows touch, for every consumer.';
+
+do $$
+declare
+  bars text;
+begin
+  foreach bars in array array['data_bars', 'derived_data_bars'] loop
+    execute format('create or replace trigger agg_dirty_on_insert after insert on public.%I
+      referencing new table as new_rows for each statement execute function public._agg_log_dirty()', bars);
+    execute format('create or replace trigger agg_dirty_on_update after update on public.%I
+      referencing old table as old_rows new table as new_rows for each statement execute function public._agg_log_dirty()', bars);
+    execute format('create or replace trigger agg_dirty_on_delete after delete on public.%I
+      referencing old table as old_rows for each statement execute function public._agg_log_dirty()', bars);
+    execute format('create or replace trigger agg_dirty_on_truncate after truncate on public.%I
+      for each statement execute function public._agg_log_dirty()', bars);
+  end loop;
+end $$;

@@ -1,0 +1,29 @@
+-- types: what the steps of a catch-up hand to each other.
+-- Called by: _agg_compute, _agg_forward, _agg_store, _agg_catch_up. Needs: nothing. Repeat: yes.
+-- Undo: drop type public.agg_frontier, public.agg_bar, public.agg_range cascade;
+set local lock_timeout = '10s';
+
+do $$
+begin
+  if to_regtype('public.agg_range') is null then
+    create type public.agg_range as (canonical_symbol text, timeframe text, from_utc timestamptz, to_utc timestamptz);
+  end if;
+  if to_regtype('public.agg_bar') is null then
+    create type public.agg_bar as (
+      canonical_symbol text, timeframe text, ts_utc timestamptz,
+      open double precision, high double precision, low double precision, close double precision,
+      vol double precision, vwap double precision, trade_count bigint, is_partial boolean,
+      source_timeframe text, source_candles integer, expected_candles integer,
+      quality_score integer, source_rejected integer, rejected jsonb);
+  end if;
+  if to_regtype('public.agg_frontier') is null then
+    create type public.agg_frontier as (
+      canonical_symbol text, timeframe text, from_utc timestamptz, to_utc timestamptz,
+      has_more boolean, bars public.agg_bar[]);
+  end if;
+end $$;
+comment on type public.agg_range is 'Windows [from_utc, to_utc) of one task, on its grid.';
+comment on type public.agg_bar is
+  'One window with source rows, freshly computed. quality_score null: too few valid rows, no bar is to be stored.';
+comment on type public.agg_frontier is
+  'What one task may pass now: windows [from_utc, to_utc) with their bars; has_more: stopped by max_windows.';

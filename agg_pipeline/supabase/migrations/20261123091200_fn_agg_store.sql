@@ -1,0 +1,79 @@
+-- _agg_store: make the live bars of some windows equal to freshly computed ones; keep what they replace.
+-- Called by: _agg_catch_up. Needs: bars, types. Repeat: writes nothing the second time. Undo: drop function public._agg_store;
+--
+-- A bar without a change is not written at all. A changed one is closed (deleted_at) and followed by revision + 1 in one
+-- statement, so that readers see either the old or the new, never both or none.
+create or replace function public._agg_store(
+  p_ranges public.agg_range[], p_bars public.agg_bar[], p_derivation_version integer)
+returns table (canonical_symbol text, timeframe text, created integer, revised integer, retired integer,
+               unchanged integer, poor integer)
+language plpgsql volatile set search_path = '' set timezone = 'UTC' as $$
+#variable_conflict use_column
+declare
+  -- Not now(): a transaction that began earlier may get its turn later, and its rows must not be older than those it ends.
+  stamp constant timestamptz := clock_timestamp();
+begin
+  return query
+  with fresh as materialized (
+    select * from unnest(p_bars)
+  ), live as materialized (
+    select d.* from unnest(p_ranges) r
+      join public.derived_data_bars d on d.canonical_symbol = r.canonical_symbol and d.timeframe = r.timeframe
+       and d.ts_utc >= r.from_utc and d.ts_utc < r.to_utc and d.deleted_at is null
+  ), verdict as materialized (
+    select coalesce(f.canonical_symbol, l.canonical_symbol) as symbol, coalesce(f.timeframe, l.timeframe) as tf, f,
+           l.id as live_id, l.revision as live_revision,
+           case
+             when f.quality_score is null and l.id is null then 'absent'
+             when f.quality_score is null then 'retired'
+             when l.id is null then 'created'
+             when (f.open, f.high, f.low, f.close, f.vol, f.vwap, f.trade_count, f.is_partial, f.source_timeframe,
+                   f.source_candles, f.expected_candles, f.quality_score, f.rejected)
+                  is distinct from
+                  (l.open, l.high, l.low, l.close, l.vol, l.vwap, l.trade_count::bigint, l.is_partial, l.source_timeframe,
+                   l.source_candles, l.expected_candles, l.quality_score, l.raw -> 'rejected') then 'revised'
+             else 'unchanged'
+           end as outcome
+      from fresh f
+      full join live l on l.canonical_symbol = f.canonical_symbol and l.timeframe = f.timeframe and l.ts_utc = f.ts_utc
+  ), closed as (
+    update public.derived_data_bars d set deleted_at = stamp
+      from verdict v where d.id = v.live_id and v.outcome in ('revised', 'retired')
+    returning 1
+  ), written as (
+    insert into public.derived_data_bars (
+      canonical_symbol, timeframe, ts_utc, open, high, low, close, vol, vwap, trade_count, is_partial, source,
+      ingested_at, source_timeframe, source_candles, expected_candles, quality_score, derivation_version, revision,
+      raw, created_at, updated_at)
+    select (v.f).canonical_symbol, (v.f).timeframe, (v.f).ts_utc, (v.f).open, (v.f).high, (v.f).low, (v.f).close,
+           (v.f).vol, (v.f).vwap, (v.f).trade_count::integer, (v.f).is_partial, 'agg',
+           stamp, (v.f).source_timeframe, (v.f).source_candles, (v.f).expected_candles, (v.f).quality_score,
+           p_derivation_version,
+           1 + coalesce(v.live_revision, (
+             select max(old.revision) from public.derived_data_bars old
+              where old.canonical_symbol = (v.f).canonical_symbol and old.timeframe = (v.f).timeframe
+                and old.ts_utc = (v.f).ts_utc and old.deleted_at is not null), 0),
+           jsonb_strip_nulls(jsonb_build_object(
+             'source_timeframe', (v.f).source_timeframe,
+             'from', (v.f).ts_utc, 'to', (v.f).ts_utc + t.length,
+             'rejected_count', nullif((v.f).source_rejected, 0), 'rejected', (v.f).rejected)),
+           stamp, stamp
+      from verdict v join public.agg_timeframes t on t.timeframe = (v.f).timeframe
+     -- Counting "closed" first makes the insert wait for the update: the unique index must have let the old row go.
+     where v.outcome in ('created', 'revised') and (select count(*) from closed) >= 0
+    returning 1
+  )
+  select v.symbol, v.tf,
+         (count(*) filter (where v.outcome = 'created'))::integer,
+         (count(*) filter (where v.outcome = 'revised'))::integer,
+         (count(*) filter (where v.outcome = 'retired'))::integer,
+         (count(*) filter (where v.outcome = 'unchanged'))::integer,
+         (count(*) filter (where v.outcome in ('created', 'revised') and (v.f).quality_score <= 0))::integer
+    from verdict v
+   group by 1, 2
+  having (select count(*) from written) >= 0;
+end $$;
+revoke execute on function public._agg_store(public.agg_range[], public.agg_bar[], integer)
+  from public, anon, authenticated, service_role;
+comment on function public._agg_store(public.agg_range[], public.agg_bar[], integer) is
+  'Live bars of p_ranges become p_bars: bars are created, revised, retired or left alone. One row per task that had any.';

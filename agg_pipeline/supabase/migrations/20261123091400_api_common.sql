@@ -1,0 +1,89 @@
+-- api common: what the public functions share: one overload each, refusals with our own SQLSTATEs, reading task lists.
+-- Called by: agg_start*, catchup_aggregation_*, agg_finish*. Needs: agg_state. Repeat: yes.
+-- Undo: drop function public._agg_refusal, public._agg_refuse, public._agg_raise, public._agg_asked;
+--
+-- AG001 lease lost, AG002 unknown task, AG003 bad argument, AG004 paused or disabled. Never 40001: PostgREST 12 runs the
+-- call again for ever.
+
+-- PostgREST picks a function by parameter names; a second overload (a predecessor may have left two agg_finish) makes
+-- every call fail with PGRST203. Signatures change only here, so every older one goes first.
+do $$
+declare
+  old regprocedure;
+begin
+  for old in
+    select p.oid::regprocedure from pg_proc p
+     where p.pronamespace = 'public'::regnamespace
+       and p.proname in ('agg_get_due_tasks', 'agg_start', 'agg_bootstrap_cursor', 'catchup_aggregation_range', 'agg_finish',
+                         'sync_agg_state_from_registry', 'ops_runlog_start', 'ops_runlog_checkpoint', 'ops_runlog_finish',
+                         'ops_runlog_prune')
+  loop
+    execute format('drop function %s', old);
+  end loop;
+end $$;
+
+create or replace function public._agg_refuse(p_sqlstate text, p_message text, p_hint text)
+returns jsonb language sql immutable set search_path = '' as $$
+  select jsonb_build_object('error', jsonb_build_object('sqlstate', p_sqlstate, 'message', p_message, 'hint', p_hint))
+$$;
+
+create or replace function public._agg_raise(p_result jsonb)
+returns jsonb language plpgsql immutable set search_path = '' as $$
+begin
+  if jsonb_typeof(p_result -> 'error') = 'object' then
+    raise exception using errcode = p_result #>> '{error,sqlstate}', message = p_result #>> '{error,message}',
+                          hint = coalesce(p_result #>> '{error,hint}', '');
+  end if;
+  return p_result - 'canonical_symbol' - 'timeframe';
+end $$;
+
+create or replace function public._agg_asked(p_tasks jsonb)
+returns table (nth bigint, canonical_symbol text, timeframe text, task jsonb, repeated boolean)
+language plpgsql immutable set search_path = '' as $$
+begin
+  if p_tasks is null or jsonb_typeof(p_tasks) <> 'array' then
+    raise exception 'a list of tasks is needed, not %', coalesce(jsonb_typeof(p_tasks), 'null')
+      using errcode = 'AG003', hint = 'Pass a JSON array of objects with canonical_symbol and timeframe.';
+  end if;
+  return query
+  select e.ordinality, e.value ->> 'canonical_symbol', e.value ->> 'timeframe', e.value,
+         row_number() over (partition by e.value ->> 'canonical_symbol', e.value ->> 'timeframe' order by e.ordinality) > 1
+    from jsonb_array_elements(p_tasks) with ordinality e;
+end $$;
+
+-- May a caller with this token write to this task? Null: yes.
+create or replace function public._agg_refusal(
+  p_symbol text, p_tf text, p_repeated boolean, p_state public.data_agg_state, p_token bigint, p_now_utc timestamptz)
+returns jsonb language plpgsql immutable set search_path = '' set timezone = 'UTC' as $$
+declare
+  -- A running row without an expiry was started by functions older than ours.
+  leased constant boolean := p_state.lease_expires_at is not null or p_state.status = 'running';
+begin
+  if p_symbol is null or p_tf is null then
+    return public._agg_refuse('AG003', 'a task needs canonical_symbol and timeframe', 'Name both in every element.');
+  elsif p_repeated then
+    return public._agg_refuse('AG003', format('%s/%s is named twice in one call', p_symbol, p_tf), 'Name each task once.');
+  elsif p_state.canonical_symbol is null then
+    return public._agg_refuse('AG002', format('there is no task %s/%s', p_symbol, p_tf),
+      'Add the asset to core_asset_registry_all and call sync_agg_state_from_registry.');
+  elsif p_token is not null and not (leased and p_token = p_state.lease_token) then
+    return public._agg_refuse('AG001', format('lease %s on %s/%s (next window %s) is not held', p_token, p_symbol, p_tf,
+        coalesce(p_state.last_agg_bar_ts_utc::text, 'the first')),
+      'The lease ended or another run took the task; discard this result.');
+  elsif p_token is null and leased and p_state.lease_owner is not null then
+    return public._agg_refuse('AG001', format('%s/%s is leased by %s (lease %s)', p_symbol, p_tf, p_state.lease_owner, p_state.lease_token),
+      'Pass the lease token, or wait until the lease ends.');
+  elsif p_token is null and (p_state.status = 'disabled' or not p_state.enabled
+        or (p_state.paused_at_utc is not null and coalesce(p_state.paused_until_utc > p_now_utc, true))) then
+    return public._agg_refuse('AG004', format('%s/%s is %s', p_symbol, p_tf,
+        case when p_state.status = 'disabled' or not p_state.enabled then 'disabled' else 'paused' end),
+      'An operator has to resume it first.');
+  end if;
+  return null;
+end $$;
+
+revoke execute on function public._agg_refuse(text, text, text), public._agg_raise(jsonb), public._agg_asked(jsonb),
+  public._agg_refusal(text, text, boolean, public.data_agg_state, bigint, timestamptz)
+  from public, anon, authenticated, service_role;
+comment on function public._agg_refusal(text, text, boolean, public.data_agg_state, bigint, timestamptz) is
+  'Error object if a caller with this lease token (null: none) may not write to the task, else null.';

@@ -1,0 +1,85 @@
+-- agg_start, agg_start_batch, agg_bootstrap_cursor: lease tasks.
+-- Called by: AggGateway.start, and agg_start by the predecessor. Needs: agg_state, api_common. Repeat: a leased task is
+-- refused with not_idle_or_missing. Undo: drop function public.agg_start, public.agg_start_batch, public.agg_bootstrap_cursor;
+create or replace function public.agg_start_batch(
+  p_tasks jsonb, p_now_utc timestamptz default now(), p_owner text default null, p_lease_seconds integer default null)
+returns jsonb language plpgsql volatile security definer set search_path = '' set timezone = 'UTC' as $$
+declare
+  now_utc constant timestamptz := coalesce(p_now_utc, now());
+  seconds constant integer := coalesce(p_lease_seconds, 900);
+  results jsonb;
+begin
+  if seconds <= 0 then
+    raise exception 'p_lease_seconds is %, but a lease lasts at least one second', seconds using errcode = 'AG003',
+      hint = 'Leave it out for 900 seconds.';
+  end if;
+  -- In a fixed order, so that two batches cannot wait for each other.
+  perform from public.data_agg_state s join public._agg_asked(p_tasks) a
+    on a.canonical_symbol = s.canonical_symbol and a.timeframe = s.timeframe
+    order by s.canonical_symbol, s.timeframe for update of s;
+  with asked as materialized (
+    select * from public._agg_asked(p_tasks)
+  ), started as (
+    update public.data_agg_state s
+       set status = 'running', status_before = s.status, running_started_at_utc = now_utc, last_attempted_at_utc = now_utc,
+           lease_token = s.lease_token + 1, lease_owner = p_owner, lease_seconds = seconds,
+           lease_expires_at = now_utc + make_interval(secs => seconds)
+      from asked a
+     where s.canonical_symbol = a.canonical_symbol and s.timeframe = a.timeframe and not a.repeated
+       and s.status in ('idle', 'hard_failed') and s.enabled
+       and not (s.paused_at_utc is not null and coalesce(s.paused_until_utc > now_utc, true))
+    returning a.nth, s.*
+  )
+  select jsonb_agg(jsonb_build_object('canonical_symbol', a.canonical_symbol, 'timeframe', a.timeframe) || case
+           when a.repeated or a.canonical_symbol is null or a.timeframe is null
+             then public._agg_refusal(a.canonical_symbol, a.timeframe, a.repeated, null, null, now_utc)
+           when s.nth is null then jsonb_build_object('success', false, 'error', 'not_idle_or_missing')
+           else jsonb_build_object(
+             'success', true, 'source_timeframe', s.source_timeframe, 'run_interval_minutes', s.run_interval_minutes,
+             'aggregation_delay_seconds', s.aggregation_delay_seconds, 'last_agg_bar_ts_utc', s.last_agg_bar_ts_utc,
+             'lease_token', s.lease_token, 'lease_expires_at', s.lease_expires_at)
+         end order by a.nth)
+    into results from asked a left join started s on s.nth = a.nth;
+  return coalesce(results, '[]');
+end $$;
+
+create or replace function public.agg_start(
+  p_symbol text, p_tf text, p_now_utc timestamptz default now(), p_owner text default null,
+  p_lease_seconds integer default null)
+returns jsonb language plpgsql volatile security definer set search_path = '' as $$
+declare
+  result constant jsonb := public.agg_start_batch(
+    jsonb_build_array(jsonb_build_object('canonical_symbol', p_symbol, 'timeframe', p_tf)),
+    p_now_utc, p_owner, p_lease_seconds) -> 0;
+begin
+  perform public._agg_raise(result);
+  -- A refusal keeps the two keys that the predecessor knows.
+  return case when (result ->> 'success')::boolean then result else result - 'canonical_symbol' - 'timeframe' end;
+end $$;
+
+create or replace function public.agg_bootstrap_cursor(p_symbol text, p_to_tf text, p_now_utc timestamptz default now())
+returns timestamptz language plpgsql stable security definer set search_path = '' as $$
+declare
+  first_window timestamptz;
+begin
+  select t.first_window into first_window from public.agg_tasks t
+   where t.canonical_symbol = p_symbol and t.timeframe = p_to_tf;
+  if first_window is null then
+    raise exception 'Missing config in data_agg_state for %/%', p_symbol, p_to_tf
+      using errcode = 'AG002', hint = 'Add the asset to core_asset_registry_all and call sync_agg_state_from_registry.';
+  end if;
+  return first_window;
+end $$;
+
+revoke execute on function public.agg_start_batch(jsonb, timestamptz, text, integer),
+  public.agg_start(text, text, timestamptz, text, integer), public.agg_bootstrap_cursor(text, text, timestamptz)
+  from public, anon, authenticated;
+grant execute on function public.agg_start_batch(jsonb, timestamptz, text, integer),
+  public.agg_start(text, text, timestamptz, text, integer), public.agg_bootstrap_cursor(text, text, timestamptz)
+  to service_role;
+comment on function public.agg_start_batch(jsonb, timestamptz, text, integer) is
+  'Leases tasks [{canonical_symbol, timeframe}, ...] for p_owner; one result per task in input order. Lease length in seconds, default 900.';
+comment on function public.agg_start(text, text, timestamptz, text, integer) is
+  'Leases one task. {success: false, error: not_idle_or_missing} if it is leased, paused, disabled or unknown.';
+comment on function public.agg_bootstrap_cursor(text, text, timestamptz) is
+  'First window of a task: the first that starts at or after agg_start_utc. AG002: no such task.';
