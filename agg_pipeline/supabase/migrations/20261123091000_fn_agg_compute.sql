@@ -5,7 +5,9 @@
 -- Every aggregate is ordered by ts_utc: open and close are by time, never by arrival, and a float sum in a fixed order
 -- gives the same bits again, so that a recomputation without a change is seen as one.
 create or replace function public._agg_compute(p_ranges public.agg_range[])
-returns setof public.agg_bar language sql stable set search_path = '' set timezone = 'UTC' as $$
+returns setof public.agg_bar language plpgsql stable set search_path = '' set timezone = 'UTC' as $$
+begin
+  return query
 select r.canonical_symbol, r.timeframe, w.ts_utc, w.open, w.high, w.low, w.close, w.vol,
        w.weighted / nullif(w.weight, 0) as vwap, w.trade_count, w.is_partial,
        t.source_timeframe, w.found, t.expected_candles,
@@ -40,8 +42,8 @@ select r.canonical_symbol, r.timeframe, w.ts_utc, w.open, w.high, w.low, w.close
                and s.canonical_symbol = r.canonical_symbol and s.timeframe = t.source_timeframe
                and s.ts_utc >= r.from_utc and s.ts_utc < r.to_utc
             offset 0) b
-     group by 1) w
-$$;
+     group by 1) w;
+end $$;
 revoke execute on function public._agg_compute(public.agg_range[]) from public, anon, authenticated, service_role;
 comment on function public._agg_compute(public.agg_range[]) is
   'Bars of every window in the ranges that has a source row, computed fresh. Ranges must be on the grid of their task.';

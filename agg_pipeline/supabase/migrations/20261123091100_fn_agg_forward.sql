@@ -27,7 +27,9 @@ comment on function public._agg_pending(text, text, timestamptz) is
 
 create or replace function public._agg_forward(
   p_symbols text[], p_timeframes text[], p_now_utc timestamptz, p_max_windows integer, p_ignore_confirmation boolean)
-returns setof public.agg_frontier language sql stable set search_path = '' as $$
+returns setof public.agg_frontier language plpgsql stable set search_path = '' as $$
+begin
+  return query
 with task as materialized (
   select t.*, newest.ts_utc as newest_utc, source.cursor_utc as source_cursor_utc,
          -- Windows from here on have not ended, hold no source yet, or are more than this call may read.
@@ -104,8 +106,8 @@ select f.canonical_symbol, f.timeframe, f.cursor_utc,
                date_bin(f.length, f.source_cursor_utc, f.origin_utc)) end),
        coalesce(f.over_budget or (f.stop_utc is null and f.next_utc + f.length <= p_now_utc), false),
        coalesce(f.bars, '{}')
-  from frontier f
-$$;
+  from frontier f;
+end $$;
 revoke execute on function public._agg_forward(text[], text[], timestamptz, integer, boolean)
   from public, anon, authenticated, service_role;
 comment on function public._agg_forward(text[], text[], timestamptz, integer, boolean) is

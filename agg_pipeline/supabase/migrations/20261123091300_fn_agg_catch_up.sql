@@ -8,7 +8,7 @@ create or replace function public._agg_catch_up(
   p_symbols text[], p_timeframes text[], p_max_windows integer, p_now_utc timestamptz,
   p_derivation_version integer, p_ignore_confirmation boolean)
 returns table (canonical_symbol text, timeframe text, result jsonb)
-language plpgsql volatile set search_path = '' set timezone = 'UTC' set plan_cache_mode = force_generic_plan as $$
+language plpgsql volatile set search_path = '' set timezone = 'UTC' as $$
 #variable_conflict use_column
 declare
   touched public.agg_range[];

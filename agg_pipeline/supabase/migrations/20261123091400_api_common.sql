@@ -1,6 +1,6 @@
 -- api common: what the public functions share: one overload each, refusals with our own SQLSTATEs, reading task lists.
 -- Called by: agg_start*, catchup_aggregation_*, agg_finish*. Needs: agg_state. Repeat: yes.
--- Undo: drop function public._agg_refusal, public._agg_refuse, public._agg_raise, public._agg_asked;
+-- Undo: drop function public._agg_refusal, public._agg_refuse, public._agg_raise, public._agg_asked, public._agg_lock;
 --
 -- AG001 lease lost, AG002 unknown task, AG003 bad argument, AG004 paused or disabled. Never 40001: PostgREST 12 runs the
 -- call again for ever.
@@ -51,6 +51,15 @@ begin
     from jsonb_array_elements(p_tasks) with ordinality e;
 end $$;
 
+-- Locks the rows of the tasks, in a fixed order, so that two batches cannot wait for each other.
+create or replace function public._agg_lock(p_tasks jsonb)
+returns void language plpgsql volatile set search_path = '' set enable_sort = on as $$
+begin
+  perform from public.data_agg_state s join public._agg_asked(p_tasks) a
+    on a.canonical_symbol = s.canonical_symbol and a.timeframe = s.timeframe
+    order by s.canonical_symbol, s.timeframe for update of s;
+end $$;
+
 -- May a caller with this token write to this task? Null: yes.
 create or replace function public._agg_refusal(
   p_symbol text, p_tf text, p_repeated boolean, p_state public.data_agg_state, p_token bigint, p_now_utc timestamptz)
@@ -83,6 +92,7 @@ begin
 end $$;
 
 revoke execute on function public._agg_refuse(text, text, text), public._agg_raise(jsonb), public._agg_asked(jsonb),
+  public._agg_lock(jsonb),
   public._agg_refusal(text, text, boolean, public.data_agg_state, bigint, timestamptz)
   from public, anon, authenticated, service_role;
 comment on function public._agg_refusal(text, text, boolean, public.data_agg_state, bigint, timestamptz) is

@@ -13,10 +13,7 @@ begin
     raise exception 'p_lease_seconds is %, but a lease lasts at least one second', seconds using errcode = 'AG003',
       hint = 'Leave it out for 900 seconds.';
   end if;
-  -- In a fixed order, so that two batches cannot wait for each other.
-  perform from public.data_agg_state s join public._agg_asked(p_tasks) a
-    on a.canonical_symbol = s.canonical_symbol and a.timeframe = s.timeframe
-    order by s.canonical_symbol, s.timeframe for update of s;
+  perform public._agg_lock(p_tasks);
   with asked as materialized (
     select * from public._agg_asked(p_tasks)
   ), started as (

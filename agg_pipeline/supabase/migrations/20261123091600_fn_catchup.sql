@@ -1,10 +1,15 @@
 -- catchup_aggregation_batch, catchup_aggregation_range: build the next windows of leased tasks.
 -- Called by: AggGateway.catch_up, and the single form by the predecessor. Needs: _agg_catch_up, api_common.
 -- Repeat: writes nothing the second time. Undo: drop function public.catchup_aggregation_batch, public.catchup_aggregation_range;
+--
+-- Plans are pinned: right after a bulk load the statistics know nothing of it, and a scan of all history is what a guess
+-- costs. Index order wherever there is an index; planned for each call, since one task and ten thousand want other joins.
 create or replace function public.catchup_aggregation_batch(
   p_tasks jsonb, p_max_windows integer default 100, p_now_utc timestamptz default now(),
   p_derivation_version integer default 1, p_ignore_confirmation boolean default false)
-returns jsonb language plpgsql volatile security definer set search_path = '' set timezone = 'UTC' as $$
+returns jsonb language plpgsql volatile security definer set search_path = '' set timezone = 'UTC'
+  set plan_cache_mode = force_custom_plan set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
+as $$
 declare
   now_utc constant timestamptz := coalesce(p_now_utc, now());
   max_windows constant integer := coalesce(p_max_windows, 0);
@@ -21,9 +26,7 @@ begin
     raise exception 'p_max_windows is %, but a call builds 0 to 100000 windows a task', max_windows using errcode = 'AG003',
       hint = 'Call again while the result says continue.';
   end if;
-  perform from public.data_agg_state s join public._agg_asked(p_tasks) a
-    on a.canonical_symbol = s.canonical_symbol and a.timeframe = s.timeframe
-    order by s.canonical_symbol, s.timeframe for update of s;
+  perform public._agg_lock(p_tasks);
   -- A statement of its own, after the locks: it sees what the last holder of each row has done.
   select coalesce(jsonb_object_agg(a.canonical_symbol || '/' || a.timeframe, refusal)
                     filter (where refusal is not null and not a.repeated), '{}')

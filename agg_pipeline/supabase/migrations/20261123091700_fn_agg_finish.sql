@@ -77,9 +77,7 @@ declare
   now_utc constant timestamptz := coalesce(p_now_utc, now());
   results jsonb;
 begin
-  perform from public.data_agg_state s join public._agg_asked(p_results) a
-    on a.canonical_symbol = s.canonical_symbol and a.timeframe = s.timeframe
-    order by s.canonical_symbol, s.timeframe for update of s;
+  perform public._agg_lock(p_results);
   select jsonb_agg(jsonb_build_object('canonical_symbol', a.canonical_symbol, 'timeframe', a.timeframe) || coalesce(
            public._agg_refusal(a.canonical_symbol, a.timeframe, a.repeated, s, (a.task ->> 'lease_token')::bigint, now_utc),
            case when s.lease_expires_at is null and s.status <> 'running' then public._agg_refuse('AG001',

@@ -73,6 +73,7 @@ returns jsonb language plpgsql volatile security definer set search_path = '' se
 declare
   asset public.core_asset_registry_all;
   registered boolean;
+  synced jsonb;
 begin
   if coalesce(p_symbol, '') = '' or p_agg_start_utc is null then
     raise exception 'an asset needs a symbol and a start, not % and %', coalesce(p_symbol, 'null'), coalesce(p_agg_start_utc::text, 'null')
@@ -90,8 +91,8 @@ begin
     raise exception '% is registered with base timeframe %, not %', p_symbol, asset.base_timeframe, p_base_timeframe
       using errcode = 'AG003', hint = 'Load bars of its base timeframe, or change the registry first.';
   end if;
-  return public._agg_sync(case when asset.active then 'prod' else 'test' end, array[p_symbol], p_agg_start_utc)
-    || jsonb_build_object('registered', registered, 'agg_start_utc', (
+  synced := public._agg_sync(case when asset.active then 'prod' else 'test' end, array[p_symbol], p_agg_start_utc);
+  return synced || jsonb_build_object('registered', registered, 'agg_start_utc', (
          select min(agg_start_utc) from public.data_agg_state where canonical_symbol = p_symbol));
 end $$;
 

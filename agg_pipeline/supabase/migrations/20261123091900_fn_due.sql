@@ -5,7 +5,10 @@
 -- Every due task: with an eligible window, with touched windows, or one that tasks below it, due as well, will fill.
 create or replace function public._agg_due(p_env_name text, p_now_utc timestamptz, p_symbols text[], p_timeframes text[])
 returns table (canonical_symbol text, timeframe text, minutes integer, waiting_since timestamptz)
-language sql stable set search_path = '' set plan_cache_mode = force_generic_plan as $$
+language plpgsql stable set search_path = '' as $$
+#variable_conflict use_column
+begin
+  return query
 with recursive candidate as materialized (
   select t.*, s.last_attempted_at_utc, coalesce(s.next_run_at <= p_now_utc, true) as on_time,
          -- Touched windows wait for nothing but a back-off.
@@ -32,8 +35,8 @@ with recursive candidate as materialized (
     join candidate c on c.canonical_symbol = d.canonical_symbol and c.timeframe = d.timeframe
    where d.from_utc < c.cursor_utc and d.to_utc > c.first_window and not coalesce(c.backs_off, false)
    group by 1, 2
-), root as (
-  select c.canonical_symbol, c.timeframe, d.from_utc as touched_utc,
+), root as materialized (
+  select c.canonical_symbol, c.timeframe, c.base_timeframe, d.from_utc as touched_utc,
          least(o.since, d.since, p_now_utc) as since
     from candidate c
     left join own o on o.canonical_symbol = c.canonical_symbol and o.timeframe = c.timeframe
@@ -41,11 +44,10 @@ with recursive candidate as materialized (
    where o.since is not null or d.since is not null
 ), newest as materialized (
   select r.canonical_symbol, base.ts_utc
-    from (select distinct canonical_symbol from root) r
+    from (select distinct canonical_symbol, base_timeframe from root) r
    cross join lateral (
      select b.ts_utc from public.agg_source_bars b
-      where b.is_base and b.canonical_symbol = r.canonical_symbol
-        and b.timeframe = (select c.base_timeframe from candidate c where c.canonical_symbol = r.canonical_symbol limit 1)
+      where b.is_base and b.canonical_symbol = r.canonical_symbol and b.timeframe = r.base_timeframe
         and b.reject_reason is null
       order by b.ts_utc desc limit 1) base
 ), due as (
@@ -66,21 +68,23 @@ with recursive candidate as materialized (
 )
 select c.canonical_symbol, c.timeframe, c.minutes, greatest(c.last_attempted_at_utc, min(d.since))
   from due d join candidate c on c.canonical_symbol = d.canonical_symbol and c.timeframe = d.timeframe
- group by c.canonical_symbol, c.timeframe, c.minutes, c.last_attempted_at_utc
-$$;
+ group by c.canonical_symbol, c.timeframe, c.minutes, c.last_attempted_at_utc;
+end $$;
 
+-- Plans are pinned as in catchup_aggregation_batch.
 create or replace function public.agg_get_due_tasks(
   p_env_name text, p_now_utc timestamptz default now(), p_limit integer default 20,
   p_running_stale_seconds integer default 900, p_symbols text[] default null, p_timeframes text[] default null)
 returns table (canonical_symbol text, timeframe text, source_timeframe text, run_interval_minutes integer,
                aggregation_delay_seconds integer, last_agg_bar_ts_utc timestamptz, status text, hard_fail_streak integer,
                task_priority integer)
-language plpgsql volatile security definer set search_path = '' set timezone = 'UTC' as $$
+language plpgsql volatile security definer set search_path = '' set timezone = 'UTC'
+  set plan_cache_mode = force_custom_plan set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
+as $$
 #variable_conflict use_column
 declare
   now_utc constant timestamptz := coalesce(p_now_utc, now());
   unknown text;
-  patience interval;
   chosen_symbols text[] := '{}';
   chosen_timeframes text[] := '{}';
   chain record;
@@ -102,18 +106,21 @@ begin
   perform public._agg_sync(p_env_name, null, '2025-07-01 00:00:00+00');
   perform public._agg_recover_stale(now_utc, p_running_stale_seconds);
 
-  -- Whoever waits for more ticks than it takes to serve all that is due (and two more) goes first, whatever its class.
-  select make_interval(mins => 5 * (ceil(count(*) / greatest(p_limit, 1)::numeric)::integer + 2)) into patience
-    from public._agg_due(p_env_name, now_utc, p_symbols, p_timeframes);
   -- A symbol's due tasks stay together, so that a parent never runs without the child that fills it.
   for chain in
-    select d.canonical_symbol, count(*)::integer as size,
-           array_agg(d.timeframe order by now_utc - d.waiting_since > patience desc, d.minutes) as timeframes
-      from public._agg_due(p_env_name, now_utc, p_symbols, p_timeframes) d
-      join public.data_agg_state s on s.canonical_symbol = d.canonical_symbol and s.timeframe = d.timeframe
+    with due as (
+      select d.*, s.is_mandatory, s.task_priority,
+             -- Whoever waits for more ticks than it takes to serve all that is due (and two more) goes first, whatever
+             -- its class.
+             now_utc - d.waiting_since
+               > make_interval(mins => 5 * (ceil(count(*) over () / greatest(p_limit, 1)::numeric)::integer + 2)) as starves
+        from public._agg_due(p_env_name, now_utc, p_symbols, p_timeframes) d
+        join public.data_agg_state s on s.canonical_symbol = d.canonical_symbol and s.timeframe = d.timeframe
+    )
+    select d.canonical_symbol, count(*)::integer as size, array_agg(d.timeframe order by d.starves desc, d.minutes) as timeframes
+      from due d
      group by d.canonical_symbol
-     order by now_utc - min(d.waiting_since) > patience desc, bool_or(s.is_mandatory) desc, min(s.task_priority),
-              min(d.waiting_since), d.canonical_symbol
+     order by bool_or(d.starves) desc, bool_or(d.is_mandatory) desc, min(d.task_priority), min(d.waiting_since), d.canonical_symbol
   loop
     exit when cardinality(chosen_symbols) >= p_limit;
     if p_limit is null or cardinality(chosen_symbols) + chain.size <= p_limit or cardinality(chosen_symbols) = 0 then

@@ -21,7 +21,8 @@ revoke all on table public.v_aggregation_health from public, anon, authenticated
 comment on view public.v_aggregation_health is 'One row per task: status, cursor, newest source bar, lag in windows, failures.';
 
 create or replace function public.agg_health(p_symbols text[] default null)
-returns setof public.v_aggregation_health language sql stable security definer set search_path = '' as $$
+returns setof public.v_aggregation_health language sql stable security definer set search_path = ''
+  set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $$
   select h.* from public.v_aggregation_health h join public.agg_timeframes t on t.timeframe = h.timeframe
    where p_symbols is null or h.canonical_symbol = any (p_symbols)
    order by h.canonical_symbol, t.minutes
