@@ -48,3 +48,20 @@ comment on function public.ops_runlog_start(uuid, text, text, text) is 'Opens th
 comment on function public.ops_runlog_checkpoint(uuid, text, jsonb) is 'Notes that a run reached a point, with details.';
 comment on function public.ops_runlog_finish(uuid, text, jsonb) is 'Closes the row of a run with status success or failed.';
 comment on function public.ops_runlog_prune(text, text, integer) is 'Keeps the newest p_keep rows of a job and trigger in each environment.';
+
+create or replace function public.ops_runlog_checkpoints(p_run_id uuid, p_points jsonb)
+returns jsonb language sql volatile security definer set search_path = '' as $$
+  update public.ops_runlog
+     set checkpoints = checkpoints || coalesce((
+           select jsonb_object_agg(point ->> 'checkpoint', true) from jsonb_array_elements(p_points) point), '{}'),
+         events = events || coalesce((
+           select jsonb_agg(jsonb_build_object('ts', now(), 'checkpoint', point ->> 'checkpoint',
+                                               'details', coalesce(point -> 'details', '{}')) order by nth)
+             from jsonb_array_elements(p_points) with ordinality points (point, nth)), '[]')
+   where run_id = p_run_id;
+  select jsonb_build_object('success', true)
+$$;
+revoke execute on function public.ops_runlog_checkpoints(uuid, jsonb) from public, anon, authenticated;
+grant execute on function public.ops_runlog_checkpoints(uuid, jsonb) to service_role;
+comment on function public.ops_runlog_checkpoints(uuid, jsonb) is
+  'Notes several points [{checkpoint, details}, ...] at once: a run of many tasks notes each of their outcomes.';

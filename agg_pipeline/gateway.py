@@ -1,0 +1,177 @@
+"""The database as the pipeline sees it: one typed method per database function.
+
+Belongs here: names of functions and parameters, the models of what they return, bounded retries of what may go away by
+itself. Does not: when to call (ops), how (transport), what the database decides (its functions).
+"""
+
+import datetime as dt
+import logging
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+import stamina
+from pydantic import TypeAdapter, ValidationError
+
+from agg_pipeline.errors import PermanentError, TransientError
+from agg_pipeline.models import (
+    BarSummary,
+    CatchupResult,
+    DueTask,
+    FinishResult,
+    Lease,
+    LoadResult,
+    StartResult,
+    SyncResult,
+    Task,
+    TaskHealth,
+    TaskOutcome,
+)
+from agg_pipeline.transport import Transport
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+CONTRACT = 1
+"""Version of the database functions that this package calls (``agg_contract``)."""
+
+_ATTEMPTS = 4
+_RETRY_TIMEOUT_S = 20.0
+
+
+class AggGateway:
+    """Every method raises TransientError or PermanentError (LeaseLost for AG001), and nothing else."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    # --- what there is to do
+
+    def check_contract(self) -> None:
+        """Raises PermanentError that names the command to run if the database is not one that this package can use."""
+        try:
+            version = self._call("agg_contract", int)
+        except PermanentError as exc:
+            if exc.code not in ("PGRST202", "42883"):
+                raise
+            version = 0
+        if version < CONTRACT:
+            found = "has none of our functions" if version == 0 else f"is at contract {version}"
+            raise PermanentError("agg_contract", "contract", f"the database {found}, this package needs {CONTRACT}",
+                                 "Run `agg-pipeline migrate` against it.")
+
+    def sync(self, environment: str) -> SyncResult:
+        """Create the tasks that the environment's active assets lack (sync_agg_state_from_registry)."""
+        return self._call("sync_agg_state_from_registry", SyncResult, p_env_name=environment)
+
+    def due_tasks(
+        self, environment: str, *, now: dt.datetime, limit: int | None, stale_seconds: int,
+        symbols: Sequence[str] | None = None, timeframes: Sequence[str] | None = None,
+    ) -> list[DueTask]:
+        """Due tasks, shorter timeframes first, at most ``limit`` (agg_get_due_tasks)."""
+        return self._call(
+            "agg_get_due_tasks", list[DueTask], p_env_name=environment, p_now_utc=now, p_limit=limit,
+            p_running_stale_seconds=stale_seconds, p_symbols=symbols or None, p_timeframes=timeframes or None)
+
+    # --- working on tasks
+
+    def start(self, tasks: Iterable[Task], *, now: dt.datetime, owner: str, lease_seconds: int) -> list[StartResult]:
+        """Lease tasks; one result per task, in order (agg_start_batch)."""
+        return self._call("agg_start_batch", list[StartResult], p_tasks=_named(tasks), p_now_utc=now, p_owner=owner,
+                          p_lease_seconds=lease_seconds)
+
+    def catch_up(self, leases: Sequence[Lease], *, now: dt.datetime, max_windows: int, version: int) -> list[CatchupResult]:
+        """Build the next windows of leased tasks, at most ``max_windows`` each (catchup_aggregation_batch).
+
+        A call that runs into the statement timeout (57014) is repeated with half the windows: the rest comes next time.
+        """
+        while True:
+            try:
+                return self._call("catchup_aggregation_batch", list[CatchupResult],
+                                  p_tasks=[_json(lease) for lease in leases], p_now_utc=now, p_max_windows=max_windows,
+                                  p_derivation_version=version)
+            except TransientError as exc:
+                if exc.code != "57014" or max_windows == 1:
+                    raise
+                max_windows //= 2
+                log.warning("catch-up of %d tasks ran into the statement timeout; trying %d windows each", len(leases), max_windows)
+
+    def finish(self, outcomes: Iterable[TaskOutcome], *, now: dt.datetime, hard_limit: int) -> list[FinishResult]:
+        """Give leases back with what happened; one result per outcome, in order (agg_finish_batch)."""
+        results = [
+            {**_task_name(o), "lease_token": o.lease_token, "success": o.kind == "success", "fail_kind": o.kind, "error": o.error,
+             "stats": o.result and {"bars_created": o.result.bars_created, "bars_quality_poor": o.result.bars_quality_poor}}
+            for o in outcomes
+        ]
+        return self._call("agg_finish_batch", list[FinishResult], p_results=results, p_now_utc=now,
+                          p_auto_disable_hard_fail_threshold=hard_limit)
+
+    def release(self, owner: str) -> int:
+        """Free every lease of an owner; how many there were (agg_release)."""
+        return self._call("agg_release", dict[str, int], p_owner=owner)["released"]
+
+    # --- the diary of runs
+
+    def open_run(self, run_id: str, *, job: str, trigger: str, environment: str) -> None:
+        """Open the run's row in ops_runlog; a second call changes nothing (ops_runlog_start)."""
+        self._call("ops_runlog_start", object, p_run_id=run_id, p_job_name=job, p_trigger=trigger, p_env_name=environment)
+
+    def checkpoint(self, run_id: str, name: str, details: dict[str, object]) -> None:
+        """Note that the run reached a point (ops_runlog_checkpoint)."""
+        self._call("ops_runlog_checkpoint", object, p_run_id=run_id, p_checkpoint=name, p_details=details)
+
+    def checkpoints(self, run_id: str, points: Sequence[dict[str, object]]) -> None:
+        """Note several points, each {checkpoint, details}, in one call (ops_runlog_checkpoints)."""
+        self._call("ops_runlog_checkpoints", object, p_run_id=run_id, p_points=list(points))
+
+    def close_run(self, run_id: str, *, success: bool, stats: dict[str, object]) -> None:
+        """Close the run's row (ops_runlog_finish)."""
+        self._call("ops_runlog_finish", object, p_run_id=run_id, p_status="success" if success else "failed", p_stats=stats)
+
+    def prune_runs(self, *, job: str, trigger: str, keep: int) -> None:
+        """Keep the newest rows of a job, trigger and environment (ops_runlog_prune)."""
+        self._call("ops_runlog_prune", object, p_job_name=job, p_trigger=trigger, p_keep=keep)
+
+    # --- raw bars, and what an operator looks at
+
+    def register_asset(self, symbol: str, *, start: dt.datetime, base_timeframe: str) -> SyncResult:
+        """Register an asset if it is new and create its tasks, whose first windows start at ``start`` (agg_register_asset)."""
+        return self._call("agg_register_asset", SyncResult, p_symbol=symbol, p_agg_start_utc=start, p_base_timeframe=base_timeframe)
+
+    def load_bars(self, bars: Sequence[dict[str, object]], *, timeframe: str, source: str) -> LoadResult:
+        """Upsert raw bars (agg_load_bars); keys are the columns of data_bars."""
+        return self._call("agg_load_bars", LoadResult, p_bars=list(bars), p_timeframe=timeframe, p_source=source)
+
+    def health(self, symbols: Sequence[str] | None = None) -> list[TaskHealth]:
+        """One row per task (agg_health)."""
+        return self._call("agg_health", list[TaskHealth], p_symbols=symbols or None)
+
+    def bar_summary(self, symbols: Sequence[str] | None = None) -> list[BarSummary]:
+        """Live derived bars per task (agg_bar_summary)."""
+        return self._call("agg_bar_summary", list[BarSummary], p_symbols=symbols or None)
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def _call(self, function: str, returns: type[T], **params: object) -> T:
+        for attempt in stamina.retry_context(
+            on=TransientError, attempts=_ATTEMPTS, timeout=_RETRY_TIMEOUT_S, wait_initial=0.2, wait_max=5.0
+        ):
+            with attempt:
+                data = self._transport.call(function, params)
+        try:
+            return TypeAdapter(returns).validate_python(data)
+        except ValidationError as exc:
+            wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors()[:3])
+            raise PermanentError(function, "shape", f"the answer is not what this package expects ({wrong})") from None
+
+
+def _task_name(task: Task) -> dict[str, object]:
+    return {"canonical_symbol": task.symbol, "timeframe": task.timeframe}
+
+
+def _json(lease: Lease) -> dict[str, object]:
+    return {**_task_name(lease), "lease_token": lease.lease_token}
+
+
+def _named(tasks: Iterable[Task]) -> list[dict[str, object]]:
+    return [_task_name(task) for task in tasks]

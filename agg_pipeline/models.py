@@ -1,0 +1,189 @@
+"""What crosses a border: JSON of the database functions, and what one op hands to the next.
+
+Validated once, frozen after. Times are aware UTC, counts are windows or bars, never minutes.
+"""
+
+from collections.abc import Iterable
+from typing import Literal, Self
+
+from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field
+
+
+class Wire(BaseModel):
+    """A newer database may add keys; none that we name may be missing or of another type."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+
+class Task(Wire):
+    """One (symbol, timeframe), the unit of work."""
+
+    symbol: str = Field(validation_alias=AliasChoices("canonical_symbol", "symbol"), serialization_alias="canonical_symbol")
+    timeframe: str
+
+    def __str__(self) -> str:
+        return f"{self.symbol}/{self.timeframe}"
+
+
+class DueTask(Task):
+    """Row of ``agg_get_due_tasks``. The cursor here is a hint; the one that counts is read under the lease."""
+
+    source_timeframe: str | None = None
+    cursor: AwareDatetime | None = Field(None, alias="last_agg_bar_ts_utc")
+    task_priority: int | None = None
+
+
+class WorkUnit(Wire):
+    """Tasks that one step works on, with the limits of the run."""
+
+    tasks: tuple[DueTask, ...]
+    max_windows: int
+    now_utc: AwareDatetime | None = Field(None, description="Replay: the time that the run takes for now.")
+
+
+class Refusal(Wire):
+    """Why the database refused one task of a batch."""
+
+    sqlstate: str
+    message: str
+    hint: str | None = None
+
+
+class StartResult(Task):
+    """Element of ``agg_start_batch``. ``error`` is text if the task was not free, a Refusal if it was not valid."""
+
+    success: bool = False
+    lease_token: int | None = None
+    lease_expires_at: AwareDatetime | None = None
+    cursor: AwareDatetime | None = Field(None, alias="last_agg_bar_ts_utc")
+    error: Refusal | str | None = None
+
+
+class Lease(Task):
+    """The right to work on a task until it expires; the token proves it with every write."""
+
+    lease_token: int
+
+
+class CatchupResult(Task):
+    """Element of ``catchup_aggregation_batch``."""
+
+    windows_processed: int = Field(0, ge=0, description="Windows with source rows that were computed.")
+    bars_created: int = Field(0, ge=0, description="Bars written: new ones and revisions.")
+    bars_quality_poor: int = Field(0, ge=0, description="Of the bars written, those with quality 0 or less.")
+    bars_skipped: int = Field(0, ge=0, description="Windows with too few valid source bars for a bar.")
+    bars_revised: int = Field(0, ge=0)
+    bars_retired: int = Field(0, ge=0)
+    source_rejected: int = Field(0, ge=0, description="Source rows that were not valid.")
+    frontier: AwareDatetime | None = Field(None, alias="cursor_advanced_to", description="Start of the next window.")
+    has_more: bool = Field(False, alias="continue", description="Stopped by max_windows, not by missing source.")
+    error: Refusal | None = None
+
+
+class FinishResult(Task):
+    """Element of ``agg_finish_batch``."""
+
+    success: bool = False
+    status: str | None = None
+    error: Refusal | None = None
+
+
+OutcomeKind = Literal["success", "transient", "hard", "lost", "busy"]
+
+
+class TaskOutcome(Task):
+    """What became of one task in a run.
+
+    ``lost``: the lease ended before the work did, and another run has the task. ``busy``: it was not free to begin with.
+    """
+
+    kind: OutcomeKind
+    lease_token: int | None = None
+    error: str | None = None
+    result: CatchupResult | None = None
+
+    @property
+    def failed(self) -> bool:
+        return self.kind in ("transient", "hard")
+
+    def revised(self, kind: OutcomeKind, error: str) -> Self:
+        return self.model_copy(update={"kind": kind, "error": error})
+
+
+class TimeframeTotals(Wire):
+    """Figures of one timeframe in one run, for the asset's materialization."""
+
+    timeframe: str
+    tasks: int
+    failed: int
+    windows_processed: int
+    bars_created: int
+    bars_revised: int
+    bars_retired: int
+    bars_quality_poor: int
+    source_rejected: int
+    newest_window_utc: AwareDatetime | None
+
+    @classmethod
+    def of(cls, timeframe: str, outcomes: Iterable[TaskOutcome]) -> Self:
+        chosen = [o for o in outcomes if o.timeframe == timeframe]
+        results = [o.result for o in chosen if o.result is not None]
+        return cls(
+            timeframe=timeframe,
+            tasks=len(chosen),
+            failed=sum(o.failed for o in chosen),
+            windows_processed=sum(r.windows_processed for r in results),
+            bars_created=sum(r.bars_created for r in results),
+            bars_revised=sum(r.bars_revised for r in results),
+            bars_retired=sum(r.bars_retired for r in results),
+            bars_quality_poor=sum(r.bars_quality_poor for r in results),
+            source_rejected=sum(r.source_rejected for r in results),
+            newest_window_utc=max((r.frontier for r in results if r.frontier is not None), default=None),
+        )
+
+
+class TaskHealth(Task):
+    """Row of ``agg_health``."""
+
+    status: str
+    enabled: bool
+    cursor_utc: AwareDatetime | None
+    newest_source_utc: AwareDatetime | None
+    lag_windows: int | None
+    next_run_at: AwareDatetime | None
+    last_successful_at_utc: AwareDatetime | None
+    hard_fail_streak: int
+    transient_streak: int
+    last_error: str | None
+    paused_at_utc: AwareDatetime | None
+    lease_owner: str | None
+
+
+class BarSummary(Task):
+    """Row of ``agg_bar_summary``: live derived bars of one task by quality score."""
+
+    bars: int
+    first_utc: AwareDatetime
+    last_utc: AwareDatetime
+    quality_2: int
+    quality_1: int
+    quality_0: int
+    quality_minus_1: int
+    revised: int
+
+
+class SyncResult(Wire):
+    """JSON of ``sync_agg_state_from_registry`` and ``agg_register_asset``."""
+
+    tasks_created: int
+    tasks_updated: int
+    agg_start_utc: AwareDatetime | None = None
+    registered: bool = False
+
+
+class LoadResult(Wire):
+    """JSON of ``agg_load_bars``: raw bars of one batch."""
+
+    inserted: int
+    updated: int
+    unchanged: int

@@ -1,0 +1,65 @@
+"""One Supabase project per environment, as a Dagster resource."""
+
+import contextlib
+from collections.abc import Iterator
+
+import dagster as dg
+from pydantic import Field, PrivateAttr
+
+from agg_pipeline.gateway import AggGateway
+from agg_pipeline.settings import Environment, variable_for
+from agg_pipeline.transport import open_transport
+
+
+class SupabaseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """One environment's Supabase project. Secrets stay EnvVar until a run starts, so definitions load without them."""
+
+    environment: str = Field(description="DEV, TEST, STAGE or PROD.")
+    url: str = Field(description="https://<project>.supabase.co, or postgresql://... for a direct connection.")
+    service_role_key: str = Field(description="Key of the role service_role.")
+    rest_path: str = Field("/rest/v1", description="Path of the REST API below the URL; / for a bare PostgREST.")
+    timeout_s: float = Field(30.0, gt=0, description="Seconds; longer than the role's statement_timeout.")
+
+    _gateway: AggGateway | None = PrivateAttr(None)
+
+    @contextlib.contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["SupabaseResource"]:
+        """One client for all steps of a process; its sockets close with the run."""
+        with self.connect() as gateway:
+            self._gateway = gateway
+            try:
+                yield self
+            finally:
+                self._gateway = None
+
+    @property
+    def gateway(self) -> AggGateway:
+        """The run's gateway. Only inside a run; elsewhere use connect()."""
+        if self._gateway is None:
+            raise RuntimeError("SupabaseResource.gateway is open only while a run executes; use connect() elsewhere.")
+        return self._gateway
+
+    @contextlib.contextmanager
+    def connect(self) -> Iterator[AggGateway]:
+        """A gateway of its own, for schedules, sensors and commands."""
+        gateway = AggGateway(open_transport(self.url, self.service_role_key, rest_path=self.rest_path, timeout_s=self.timeout_s))
+        try:
+            yield gateway
+        finally:
+            gateway.close()
+
+
+def resources_for(environment: Environment) -> dict[str, object]:
+    """Resources of one environment. A variable with the suffix _<ENV> wins, so that prod cannot borrow dev's URL by accident."""
+    return {
+        "supabase": SupabaseResource(
+            environment=environment.value,
+            url=dg.EnvVar(variable_for("SUPABASE_URL", environment)),
+            service_role_key=dg.EnvVar(variable_for("SUPABASE_SERVICE_ROLE_KEY", environment)),
+            rest_path=_rest_path(environment),
+        )
+    }
+
+
+def _rest_path(environment: Environment) -> str:
+    return dg.EnvVar(variable_for("SUPABASE_REST_PATH", environment)).get_value("/rest/v1") or "/rest/v1"

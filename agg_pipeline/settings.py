@@ -1,0 +1,70 @@
+"""What an operator sets: environment, run limits, where the databases are.
+
+Read from environment variables by the names that the predecessor's workers used, with their defaults. Nothing is read at
+import: a test or a second code server can set other values first.
+"""
+
+import os
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class SettingsError(ValueError):
+    """A setting is missing or not valid. The message names the variable and says what it should be."""
+
+
+class Environment(StrEnum):
+    """Where a code location runs. DEV and TEST serve assets with ``test_active``, STAGE and PROD those with ``active``."""
+
+    DEV = "DEV"
+    TEST = "TEST"
+    STAGE = "STAGE"
+    PROD = "PROD"
+
+
+class Settings(BaseSettings):
+    """Limits of a run; each field is the environment variable of the same name in upper case."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+
+    env_name: Environment = Field(Environment.DEV, description="dev, test, stage or prod.")
+    job_name: str = Field("agg-master", min_length=1, description="Name of the job in ops_runlog.")
+    max_tasks_per_run: int = Field(20, ge=1, le=100_000, description="Tasks that one tick takes at most.")
+    max_windows_per_task: int = Field(100, ge=1, le=100_000, description="Windows that one tick builds per task at most.")
+    running_stale_seconds: int = Field(900, ge=60, le=86_400, description="Length of a lease.")
+    auto_disable_hard_fails: int = Field(3, ge=1, description="Hard failures in a row until a task stops (or is alerted).")
+    agg_derivation_version: int = Field(1, ge=1, description="derivation_version of the bars that are written.")
+    log_level: Literal["DEBUG", "INFO", "WARN", "WARNING", "ERROR"] = "INFO"
+    tasks_per_step: int = Field(1, ge=1, le=10_000, description="Tasks per Dagster step; a symbol's tasks stay together.")
+    agg_executor: Literal["in_process", "multiprocess"] = Field("in_process", description="Where the steps of a run are done.")
+
+    @field_validator("env_name", "log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("agg_executor", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+
+def load_settings() -> Settings:
+    """Settings from the environment. Raises SettingsError that names each variable that is not valid."""
+    try:
+        return Settings()
+    except ValidationError as exc:
+        wrong = [f"{str(e['loc'][0]).upper()}={e['input']!r}: {e['msg']}" for e in exc.errors()]
+        raise SettingsError(f"Not valid: {'; '.join(wrong)}. See .env.example for what each variable takes.") from None
+
+
+def variable_for(name: str, environment: Environment) -> str:
+    """The variable that holds a secret of an environment: NAME_<ENV> where it is set, else NAME.
+
+    So one machine can hold four environments, and one that holds a single environment needs no suffix.
+    """
+    specific = f"{name}_{environment.value}"
+    return specific if os.environ.get(specific) else name

@@ -1,0 +1,94 @@
+"""Database functions over Supabase's REST API (PostgREST), through supabase-py."""
+
+import contextlib
+import threading
+
+import httpx
+from postgrest import APIError
+from supabase import Client, create_client
+from supabase.lib.client_options import SyncClientOptions
+
+from agg_pipeline.errors import PermanentError, TransientError, error_for
+
+_CLIENT_PREFIX = "/rest/v1"
+
+
+class _RestPath(httpx.HTTPTransport):
+    """Sends what the client addresses to /rest/v1 to another path: a bare PostgREST answers at /."""
+
+    def __init__(self, rest_path: str) -> None:
+        super().__init__()
+        self._rest_path = rest_path.rstrip("/")
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        path = request.url.raw_path.decode()
+        if path.startswith(_CLIENT_PREFIX):
+            request.url = request.url.copy_with(raw_path=(self._rest_path + path.removeprefix(_CLIENT_PREFIX)).encode())
+        return super().handle_request(request)
+
+
+class RestTransport:
+    """One httpx client for the life of the transport: a new one costs a TLS context each time."""
+
+    def __init__(self, url: str, key: str, *, rest_path: str, timeout_s: float) -> None:
+        self._url = url
+        self._answer = threading.local()  # the client hides status and headers of a failure; the hook keeps them
+        self._http = httpx.Client(
+            transport=None if rest_path.rstrip("/") == _CLIENT_PREFIX else _RestPath(rest_path),
+            timeout=httpx.Timeout(timeout_s, connect=min(10.0, timeout_s)),
+            event_hooks={"response": [self._remember]},
+        )
+        try:
+            self._client: Client = create_client(
+                url,
+                key,
+                SyncClientOptions(
+                    httpx_client=self._http,
+                    # Its retries never cover a call of a function, and sleep up to 7 s where they do; ours are in the gateway.
+                    postgrest_client_retry=False,
+                    auto_refresh_token=False,
+                    persist_session=False,
+                ),
+            )
+        except Exception as exc:
+            self._http.close()
+            raise PermanentError("connect", type(exc).__name__, f"{url} cannot be used: {exc}",
+                                 "Check SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY.") from exc
+
+    def _remember(self, response: httpx.Response) -> None:
+        self._answer.response = response
+
+    def call(self, function: str, params: dict[str, object]) -> object:
+        self._answer.response = None
+        try:
+            data: object = self._client.rpc(function, params).execute().data
+        except APIError as exc:
+            raise self._refused(function, exc) from exc
+        except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError) as exc:
+            raise TransientError(function, type(exc).__name__, f"no answer from {self._url}: {exc}",
+                                 "Is the address right and the service up?") from exc
+        except (httpx.HTTPError, httpx.InvalidURL, TypeError, ValueError, RuntimeError) as exc:
+            raise PermanentError(function, type(exc).__name__, f"the call cannot be sent to {self._url}: {exc}") from exc
+        if isinstance(data, str) and not self._is_json():
+            # The client takes any 200 for an answer, a login page too.
+            raise TransientError(function, "shape", f"{self._url} did not answer with JSON")
+        return data
+
+    def _is_json(self) -> bool:
+        response: httpx.Response | None = self._answer.response
+        return response is not None and "json" in response.headers.get("content-type", "")
+
+    def _refused(self, function: str, exc: APIError) -> Exception:
+        response: httpx.Response | None = self._answer.response
+        status = response.status_code if response is not None else None
+        retry_after_s = None
+        if response is not None:
+            with contextlib.suppress(ValueError):
+                retry_after_s = float(response.headers.get("retry-after", ""))
+        message = exc.message or f"HTTP {status} from {self._url}"
+        if status is not None and not self._is_json():
+            message = f"HTTP {status} from {self._url}"  # a proxy's page of HTML says nothing more
+        return error_for(function, exc.code, message, hint=exc.hint, status=status, retry_after_s=retry_after_s)
+
+    def close(self) -> None:
+        self._http.close()
