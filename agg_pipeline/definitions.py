@@ -1,0 +1,20 @@
+"""What Dagster loads. Puts the parts together for one environment (ENV_NAME) and decides nothing."""
+
+import dagster as dg
+
+from agg_pipeline.assets import bar_assets
+from agg_pipeline.jobs import build_job
+from agg_pipeline.resources import resources_for
+from agg_pipeline.schedules import build_schedule
+from agg_pipeline.settings import load_settings
+
+
+def build_definitions() -> dg.Definitions:
+    """Definitions of one environment. Raises SettingsError that names the variable if a setting is not valid."""
+    settings = load_settings()
+    resources = resources_for(settings.env_name)
+    job = build_job(settings, resources)
+    return dg.Definitions(assets=bar_assets(), jobs=[job], schedules=[build_schedule(job, settings)], resources=resources)
+
+
+defs = build_definitions()

@@ -1,0 +1,42 @@
+"""The five-minute schedule: a minute after each window has ended, so that its last bar had time to arrive."""
+
+import datetime as dt
+
+import dagster as dg
+
+from agg_pipeline.errors import GatewayError
+from agg_pipeline.jobs import TICK_TAG, environment_tag
+from agg_pipeline.resources import SupabaseResource
+from agg_pipeline.settings import Settings
+
+_UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING,
+]
+
+
+def build_schedule(job: dg.JobDefinition, settings: Settings) -> dg.ScheduleDefinition:
+    """Schedule agg_every_5_minutes: minutes 1, 6, ..., 56 UTC; skips with a reason what would be an empty run."""
+
+    @dg.schedule(
+        job=job, name="agg_every_5_minutes", cron_schedule="1-59/5 * * * *", execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="One tick on minutes 1, 6, ..., 56. Skips when nothing is due or a tick is still running.",
+    )
+    def agg_every_5_minutes(context: dg.ScheduleEvaluationContext, supabase: SupabaseResource) -> dg.RunRequest | dg.SkipReason:
+        ticks = dg.RunsFilter(statuses=_UNFINISHED, tags={TICK_TAG: environment_tag(settings.env_name)})
+        if running := context.instance.get_runs(ticks, limit=1):
+            return dg.SkipReason(f"Run {running[0].run_id[:8]} is still at work; what is due stays due.")
+        try:
+            with supabase.connect() as gateway:
+                gateway.check_contract()
+                due = gateway.due_tasks(
+                    settings.env_name.value, now=dt.datetime.now(dt.UTC), limit=1, stale_seconds=settings.running_stale_seconds)
+        except GatewayError as exc:
+            # A tick that cannot even look is a failed tick: red in the schedule's history, with the reason.
+            raise dg.Failure(f"Could not look up what is due. {exc}") from None
+        if not due:
+            return dg.SkipReason("Nothing is due.")
+        return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
+    return agg_every_5_minutes
