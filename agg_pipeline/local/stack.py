@@ -1,0 +1,251 @@
+"""Start, attach to and stop the embedded stack: PostgreSQL and PostgREST with Supabase's roles, on loopback."""
+
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agg_pipeline.local import api, cluster, owner
+from agg_pipeline.local.binaries import find_postgres
+from agg_pipeline.local.errors import LocalStackError
+from agg_pipeline.local.files import POLL_S, Layout, State, Status, is_locked, locked
+from agg_pipeline.local.postgrest_binary import find_postgrest
+from agg_pipeline.local.privilege import Identity, choose_identity
+
+START_TIMEOUT_S = 60.0  # a crash recovery may take long; a failure is noticed at once, not by this
+ATTACH_TIMEOUT_S = 60.0
+LOG_LIMIT = 5_000_000  # bytes; a longer log is set aside at the next start
+HOPELESS = 4  # deaths in a row while starting
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running stack. Everything secret is kept out of the repr, so that a log line or a failed test cannot show it."""
+
+    root: Path
+    api_url: str | None  # bare PostgREST, no /rest/v1; None where no PostgREST can be had
+    api_missing: str | None  # why api_url is None
+    dsn: str = field(repr=False)  # superuser postgres, database postgres
+    service_role_key: str = field(repr=False)
+    jwt_secret: str = field(repr=False)
+    dagster_dsn: str = field(repr=False)  # SQLAlchemy URL of Dagster's own database
+
+    def environment(self) -> dict[str, str]:
+        """The variables with which the pipeline and Dagster use this stack."""
+        return {
+            "SUPABASE_URL": self.api_url or self.dsn,
+            "SUPABASE_SERVICE_ROLE_KEY": self.service_role_key,
+            "SUPABASE_REST_PATH": "/",
+            "DAGSTER_POSTGRES_URL": self.dagster_dsn,
+        }
+
+
+def start(root: Path, *, durable: bool = True) -> Stack:
+    """Start the stack of a folder, or attach to it if it runs.
+
+    The process that starts it owns it: the servers stop when that process ends, however it ends. A process that attaches does
+    not prolong their life.
+
+    Args:
+        root: data folder, made if missing. Data, secrets and ports in it survive.
+        durable: False turns fsync off, for tests and demonstrations: a power cut may then cost the data.
+    """
+    return _start(root, durable=durable, remove=False)
+
+
+def running(root: Path) -> Stack | None:
+    """Attach to the stack of a folder; None if it does not run or does not answer."""
+    layout = Layout(_absolute(root))
+    state = State.load(layout.state)
+    if state is None or not is_locked(layout.alive_lock):
+        return None
+    status = Status.load(layout.status)
+    return _stack(layout, state) if status.ready and not status.stopping and cluster.answers(state) else None
+
+
+def stop(root: Path) -> bool:
+    """Stop the stack of a folder, whoever owns it, and wait until it is down; True if something was stopped."""
+    layout = Layout(_absolute(root))
+    if not layout.start_lock.exists():
+        return False
+    with _turn(layout):
+        stopped = _stop_supervisor(layout)
+        owner.disown(layout.root)
+        return cluster.stop_orphan(layout.data) or stopped
+
+
+@contextlib.contextmanager
+def temporary() -> Iterator[Stack]:
+    """A stack in a temporary folder, not durable; stopped and removed at the end, also if this process is killed."""
+    folder = Path(tempfile.mkdtemp(prefix="agg-pipeline-"))
+    if os.geteuid() == 0:
+        folder.chmod(0o711)  # our own folder: lets the unprivileged user pass, shows nothing
+    try:
+        yield _start(folder, durable=False, remove=True)
+    finally:
+        owner.disown(folder.resolve())
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # left only where nothing was started
+
+
+def _start(root: Path, *, durable: bool, remove: bool) -> Stack:
+    if sys.platform == "win32":
+        raise LocalStackError("The embedded stack needs Linux or macOS.", remedy="Use WSL, or a Supabase project.")
+    layout = Layout(_absolute(root))
+    if not layout.root.exists():
+        layout.root.mkdir(parents=True)
+        layout.root.chmod(0o711 if os.geteuid() == 0 else 0o700)
+        (layout.root / ".gitignore").write_text("*\n")
+    layout.log("").parent.mkdir(mode=0o700, exist_ok=True)
+    with _turn(layout):
+        return _attach(layout) or _launch(layout, durable=durable, remove=remove)
+
+
+def _attach(layout: Layout) -> Stack | None:
+    """Wait for a stack that is alive: ready, being restarted by its supervisor, or on its way down (None)."""
+    deadline = time.monotonic() + ATTACH_TIMEOUT_S
+    while is_locked(layout.alive_lock):
+        state = State.load(layout.state)
+        if state is not None and (stack := running(layout.root)) is not None and (not stack.api_url or api.is_ready(state)):
+            return stack
+        if time.monotonic() > deadline:
+            dead = "postgres" if state is None or not cluster.answers(state) else "postgrest"
+            raise LocalStackError(
+                f"The stack of {layout.root} runs, but {dead} has not answered for {ATTACH_TIMEOUT_S:.0f} s.",
+                remedy="Stop it and start again.", log=layout.log(dead),
+            )  # fmt: skip
+        time.sleep(POLL_S)
+    return None
+
+
+def _launch(layout: Layout, *, durable: bool, remove: bool) -> Stack:
+    owner.disown(layout.root)  # ours, but stopped by someone else
+    cluster.stop_orphan(layout.data)
+    for server in ("postgres", "postgrest", "supervisor"):
+        _open_log(layout.log(server))
+    version = cluster.version_of(layout.data)
+    postgres = find_postgres(version)
+    identity = choose_identity(postgres, layout.root, layout.data)
+    stored = State.load(layout.state)
+    state = stored or State()
+    state.choose_ports("db_port", "api_port", "admin_port")
+    state.save(layout.state)
+    if version is None:
+        cluster.initialize(layout, identity, state, durable=durable)
+    else:
+        identity.give(layout.data)
+        if stored is None:
+            cluster.reset_password(layout, identity, state)
+
+    supervisor = owner.Supervisor(layout, remove=remove)
+    try:
+        _run(
+            layout, supervisor, "postgres", state, ("db_port",), cluster.answers,
+            lambda: cluster.server_order(layout, identity, postgres, state, durable=durable),
+        )  # fmt: skip
+        cluster.prepare_databases(state)
+        _run_api(layout, supervisor, identity, state)
+        supervisor.order(ready=True)
+        _wait(lambda: Status.load(layout.status).ready, layout, supervisor, "supervisor")
+    except BaseException:
+        supervisor.let_go()
+        raise
+    owner.own(layout.root, supervisor)
+    return _stack(layout, state)
+
+
+def _run_api(layout: Layout, supervisor: owner.Supervisor, identity: Identity, state: State) -> None:
+    """Only now that PostgreSQL is up: PostgREST would hang without it, and come back only after seconds."""
+    postgrest, state.api_missing = find_postgrest()
+    state.save(layout.state)
+    if postgrest is not None:
+        binary = postgrest
+        _run(
+            layout, supervisor, "postgrest", state, ("api_port", "admin_port"), api.is_ready,
+            lambda: api.server_order(layout, identity, binary, state),
+        )  # fmt: skip
+
+
+def _run(
+    layout: Layout, supervisor: owner.Supervisor, server: str, state: State, ports: tuple[str, ...],
+    answers: Callable[[State], bool], order: Callable[[], dict[str, object]],
+) -> None:  # fmt: skip
+    """Start a server and wait until it answers; with other ports if somebody took one since we looked."""
+    for attempts_left in (2, 1, 0):
+        log = layout.log(server)
+        began = log.stat().st_size
+        supervisor.order(run=order())
+        try:
+            return _wait(lambda: answers(state), layout, supervisor, server)
+        except LocalStackError:
+            if not attempts_left or not cluster.port_was_taken(log.read_bytes()[began:].decode(errors="replace")):
+                raise
+            state.choose_ports(*ports)
+            state.save(layout.state)
+
+
+def _wait(done: Callable[[], bool], layout: Layout, supervisor: owner.Supervisor, server: str) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not done():
+        if supervisor.has_ended() or Status.load(layout.status).deaths(server) >= HOPELESS or time.monotonic() > deadline:
+            ended = "supervisor" if supervisor.has_ended() else server
+            raise LocalStackError(
+                f"{ended} of {layout.root} did not start.", remedy="The log says why.", log=layout.log(ended)
+            )
+        time.sleep(POLL_S)
+
+
+def _stop_supervisor(layout: Layout) -> bool:
+    if not is_locked(layout.alive_lock):
+        return False
+    deadline = time.monotonic() + cluster.STOP_GRACE_S + 30
+    asked = False
+    while is_locked(layout.alive_lock):
+        # The pid is the lock holder's own word, and the lock is still held: no other process can have it by now.
+        if not asked and (pid := Status.load(layout.status).pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+            asked = True
+        if time.monotonic() > deadline:
+            raise LocalStackError(
+                f"The stack of {layout.root} does not stop.", remedy="See the log.", log=layout.log("supervisor")
+            )
+        time.sleep(POLL_S)
+    return True
+
+
+@contextlib.contextmanager
+def _turn(layout: Layout) -> Iterator[None]:
+    try:
+        with locked(layout.start_lock, timeout_s=2 * ATTACH_TIMEOUT_S):
+            yield
+    except TimeoutError as exc:
+        raise LocalStackError(f"{exc}.", remedy="Another start or stop of this stack hangs; end it first.") from exc
+
+
+def _open_log(log: Path) -> None:
+    if log.exists() and log.stat().st_size > LOG_LIMIT:
+        log.replace(log.with_suffix(".log.1"))
+    log.touch(mode=0o600)
+
+
+def _absolute(root: Path) -> Path:
+    return root.expanduser().resolve()
+
+
+def _stack(layout: Layout, state: State) -> Stack:
+    dagster = cluster.url(state, user="dagster", database="dagster")
+    return Stack(
+        root=layout.root,
+        api_url=None if state.api_missing else f"http://127.0.0.1:{state.api_port}",
+        api_missing=state.api_missing,
+        dsn=cluster.url(state),
+        service_role_key=api.service_role_key(state.jwt_secret),
+        jwt_secret=state.jwt_secret,
+        dagster_dsn=dagster.replace("postgresql://", "postgresql+psycopg2://"),  # without a driver SQLAlchemy guesses
+    )
