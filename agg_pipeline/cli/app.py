@@ -1,0 +1,56 @@
+"""The command line itself: one place that turns a known failure into one readable line and exit code 1."""
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import typer
+from dotenv import load_dotenv
+from rich.console import Console
+
+from agg_pipeline.barfile import BarFileError
+from agg_pipeline.errors import GatewayError
+from agg_pipeline.local import LocalStackError
+from agg_pipeline.migrations import MigrationError
+from agg_pipeline.settings import SettingsError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="Rolls raw market bars in Supabase up into higher timeframes. Start with `agg-pipeline demo` or `agg-pipeline up`.")
+console = Console()
+errors = Console(stderr=True)
+
+
+class CommandError(RuntimeError):
+    """A command cannot do what it was asked for; the message says why and what to do."""
+
+
+_KNOWN = (CommandError, GatewayError, LocalStackError, MigrationError, SettingsError, BarFileError)
+
+
+@app.callback()
+def main() -> None:
+    load_dotenv(".env")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line per call tells an operator nothing
+
+
+def command(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Register a command whose known failures end in one line on standard error and exit code 1, without a traceback."""
+
+    def register(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return function(*args, **kwargs)
+            except _KNOWN as exc:
+                errors.print(f"[bold red]Error:[/] {exc}", soft_wrap=True, highlight=False)
+                raise typer.Exit(1) from None
+
+        app.command(name)(guarded)
+        return function
+
+    return register

@@ -1,0 +1,133 @@
+"""Commands on the data: load, sync, tick, status, migrate."""
+
+import datetime as dt
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agg_pipeline.cli.app import CommandError, command, console, errors
+from agg_pipeline.cli.loading import load_file
+from agg_pipeline.cli.report import bar_table, status_table
+from agg_pipeline.cli.target import ROOT, connect, is_hosted, use_target
+from agg_pipeline.local import running
+from agg_pipeline.migrations import Migration
+from agg_pipeline.migrations import migrate as apply_migrations
+from agg_pipeline.settings import load_settings, variable_for
+from agg_pipeline.timeframes import Timeframe
+
+Root = Annotated[Path, typer.Option(help="Folder of the embedded stack.")]
+
+
+@command("load")
+def load(
+    files: Annotated[list[Path], typer.Argument(help="CSV or Parquet, .gz too: symbol,ts_utc,open,high,low,close,volume[,vwap,trade_count]")],
+    timeframe: Annotated[str, typer.Option(help="Timeframe of the bars: 1m or 5m.")] = "1m",
+    start: Annotated[str | None, typer.Option(help="Where tasks of new symbols start, ISO date. Default: the day of the first bar.")] = None,
+    root: Root = ROOT,
+) -> None:
+    """Load raw bars; register symbols that are new. Bad rows are listed, all others are loaded."""
+    base = _timeframe(timeframe)
+    begin = _day(start) if start else None
+    rejected = 0
+    with connect(root) as gateway:
+        for path in files:
+            rejected += load_file(gateway, path, base, begin)
+    if rejected:
+        errors.print(f"[yellow]{rejected} rows were not loaded; see above.[/]")
+
+
+@command("sync")
+def sync(root: Root = ROOT) -> None:
+    """Create the tasks that active assets of the registry lack. Each tick does so too."""
+    with connect(root) as gateway:
+        result = gateway.sync(load_settings().env_name.value)
+    console.print(f"{result.tasks_created} tasks created, {result.tasks_updated} repaired.")
+
+
+@command("status")
+def status(
+    symbols: Annotated[list[str] | None, typer.Argument(help="Only these symbols.")] = None,
+    bars: Annotated[bool, typer.Option("--bars", help="Count bars by quality too (reads all of them).")] = False,
+    root: Root = ROOT,
+) -> None:
+    """One line per task: state, cursor, lag, failures."""
+    with connect(root) as gateway:
+        health = gateway.health(symbols)
+        if not health:
+            known = sorted({h.symbol for h in gateway.health()})
+            asked = f"There are no tasks of {', '.join(symbols)}." if symbols else "There are no tasks."
+            raise CommandError(f"{asked} There are: {', '.join(known)}." if known else f"{asked} Load bars first: agg-pipeline load FILE.")
+        console.print(status_table(health))
+        if bars:
+            console.print(bar_table(gateway.bar_summary(symbols), health))
+
+
+@command("tick")
+def tick(
+    symbols: Annotated[list[str] | None, typer.Option("--symbol", help="Only this symbol; repeat for more.")] = None,
+    timeframes: Annotated[list[str] | None, typer.Option("--timeframe", help="Only this timeframe; repeat for more.")] = None,
+    max_tasks: Annotated[int | None, typer.Option(min=1, help="Tasks to take at most.")] = None,
+    max_windows: Annotated[int | None, typer.Option(min=1, max=100_000, help="Windows to build per task at most.")] = None,
+    root: Root = ROOT,
+) -> None:
+    """One run of the job now, in this process; it shows in the Dagster UI of `agg-pipeline up`."""
+    for name in timeframes or []:
+        _timeframe(name)
+    use_target(root)
+    with connect(root):  # an unreachable database is one line here, a page of traceback inside a run
+        pass
+    from agg_pipeline.cli.ticking import run_job
+
+    home = (root / "dagster_home").absolute()
+    if "DAGSTER_HOME" not in os.environ and home.exists() and running(root) is not None:
+        os.environ["DAGSTER_HOME"] = str(home)
+    ran = run_job({"symbols": symbols or None, "timeframes": timeframes or None, "max_tasks": max_tasks, "max_windows": max_windows})
+    for line in ran.lines:
+        console.print(line, highlight=False)
+    if not ran.success:
+        raise CommandError(ran.failure or "The run failed; its log has the reason.")
+
+
+@command("migrate")
+def migrate(
+    database_url: Annotated[str | None, typer.Option(envvar="SUPABASE_DB_URL", help="postgresql:// of the owner of schema public.",
+                                                     show_envvar=True)] = None,
+    root: Root = ROOT,
+) -> None:
+    """Bring the database to this version. Safe to repeat; never drops a row, a column or a setting."""
+    environment = load_settings().env_name
+    dsn = database_url or os.environ.get(variable_for("SUPABASE_DB_URL", environment))
+    if not dsn and is_hosted(environment):
+        url = os.environ[variable_for("SUPABASE_URL", environment)]
+        if not url.startswith("postgres"):
+            raise CommandError("SUPABASE_DB_URL is not set. Migrations need a database URL (project settings, Connect, "
+                               "Session pooler); the REST API cannot change tables.")
+        dsn = url
+    if not dsn:
+        stack = running(root)
+        if stack is None:
+            raise CommandError(f"No database: nothing runs in {root}. Start it with `agg-pipeline up`, or set SUPABASE_DB_URL.")
+        dsn = stack.dsn
+    applied = apply_migrations(dsn, on_apply=_say)
+    console.print(f"{len(applied)} migrations applied." if applied else "Nothing to do: the database is at this version.")
+
+
+def _say(migration: Migration) -> None:
+    console.print(f"  {migration.version} {migration.topic}", highlight=False)
+
+
+def _timeframe(name: str) -> Timeframe:
+    try:
+        return Timeframe(name)
+    except ValueError as exc:
+        raise CommandError(f"{exc}.") from None
+
+
+def _day(text: str) -> dt.datetime:
+    try:
+        day = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise CommandError(f"--start {text} is not a date; write it as 2025-07-01.") from None
+    return day.astimezone(dt.UTC) if day.tzinfo else day.replace(tzinfo=dt.UTC)

@@ -1,0 +1,123 @@
+"""Dagster's own processes beside the embedded stack: code server, webserver, daemon."""
+
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from agg_pipeline.cli.app import CommandError
+
+START_TIMEOUT_S = 120.0
+_STOP_TIMEOUT_S = 20.0
+
+
+def dagster_home(root: Path) -> Path:
+    """The instance's folder, with the project's dagster.yaml in it as it is now."""
+    home = (root / "dagster_home").absolute()
+    home.mkdir(parents=True, exist_ok=True)
+    package = Path(__file__).parents[1]
+    # In a checkout it lies beside the package, in a wheel inside.
+    config = next((p for p in (package / "dagster.yaml", package.parent / "dagster.yaml") if p.exists()), None)
+    if config is None:
+        raise CommandError("dagster.yaml is missing; install the package again, or work in a full checkout.")
+    shutil.copyfile(config, home / "dagster.yaml")
+    return home
+
+
+@contextlib.contextmanager
+def dagster_services(root: Path, environment: dict[str, str], *, host: str, port: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Code server, webserver and daemon, ready; all are gone when the block ends, or when this process dies.
+
+    Args:
+        environment: variables that they get besides ours; secrets go this way and no other.
+        port: of the webserver.
+    """
+    home, logs = dagster_home(root), root / "logs"
+    logs.mkdir(exist_ok=True)
+    code_port = free_port()
+    workspace = home / "workspace.yaml"
+    workspace.write_text(yaml.safe_dump({"load_from": [
+        {"grpc_server": {"host": "127.0.0.1", "port": code_port, "location_name": "agg_pipeline"}}]}))
+    env = os.environ | environment | {"DAGSTER_HOME": str(home)}
+    commands = {
+        "code-server": ["code-server", "start", "-m", "agg_pipeline.definitions", "-h", "127.0.0.1", "-p", str(code_port)],
+        "webserver": ["webserver", "-h", host, "-p", str(port), "-w", str(workspace)],
+        "daemon": ["daemon", "run", "-w", str(workspace)],
+    }
+    started: list[subprocess.Popen[bytes]] = []
+    try:
+        for name, arguments in commands.items():
+            executable = ["-m", "dagster_webserver", *arguments[1:]] if name == "webserver" else ["-m", "dagster", *arguments]
+            with (logs / f"{name}.log").open("ab") as log:
+                started.append(subprocess.Popen(  # noqa: S603  our own interpreter and arguments
+                    [sys.executable, *executable], env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                    start_new_session=True, preexec_fn=_die_with_parent))
+            if name == "code-server":
+                _wait(started[-1], lambda: _accepts("127.0.0.1", code_port), f"the code server ({logs / 'code-server.log'})")
+        _wait(started[1], lambda: _answers(f"http://{host}:{port}/server_info"), f"the webserver ({logs / 'webserver.log'})")
+        yield started
+    finally:
+        stop(reversed(started))
+
+
+def stop(processes: Iterator[subprocess.Popen[bytes]]) -> None:
+    """End processes with their children: asked first, then made to."""
+    processes = list(processes)  # type: ignore[assignment]
+    for process in processes:
+        _signal(process, signal.SIGINT)
+    deadline = time.monotonic() + _STOP_TIMEOUT_S
+    for process in processes:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.1, deadline - time.monotonic()))
+        _signal(process, signal.SIGKILL)
+        process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port: int = s.getsockname()[1]
+        return port
+
+
+def _signal(process: subprocess.Popen[bytes], number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+
+
+def _die_with_parent() -> None:
+    """Linux: a killed `up` must not leave a daemon behind that goes on launching ticks."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+def _wait(process: subprocess.Popen[bytes], ready: "type[bool] | object", what: str) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not ready():  # type: ignore[operator]
+        if process.poll() is not None:
+            raise CommandError(f"{what} ended with code {process.returncode} while starting; see its log.")
+        if time.monotonic() > deadline:
+            raise CommandError(f"{what} was not ready after {START_TIMEOUT_S:.0f} s; see its log.")
+        time.sleep(0.1)
+
+
+def _accepts(host: str, port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
+        return True
+    return False
+
+
+def _answers(url: str) -> bool:
+    with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310  loopback http
+        return bool(response.status == 200)
+    return False

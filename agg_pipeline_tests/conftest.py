@@ -1,0 +1,56 @@
+"""Real servers for the tests: one PostgreSQL and one PostgREST a session, every migration applied."""
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from agg_pipeline.gateway import AggGateway
+from agg_pipeline.local import Stack, temporary
+from agg_pipeline.migrations import migrate
+from agg_pipeline.transport import open_transport
+
+TABLES = "core_asset_registry_all, data_bars, derived_data_bars, data_agg_state, agg_dirty_ranges, ops_runlog"
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """The embedded stack, migrated. Shared: tests that commit clean up with ``clean``."""
+    with temporary() as started:
+        migrate(started.dsn)
+        yield started
+
+
+@pytest.fixture(scope="session")
+def _connection(stack: Stack) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(stack.dsn, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def db(_connection: psycopg.Connection) -> Iterator[psycopg.Connection]:
+    """A connection whose work is rolled back after the test."""
+    with _connection.transaction(force_rollback=True):
+        yield _connection
+
+
+@pytest.fixture
+def clean(stack: Stack) -> Iterator[psycopg.Connection]:
+    """A connection that commits, on tables emptied before the test: for what crosses connections."""
+    with psycopg.connect(stack.dsn, autocommit=True) as connection:
+        connection.execute(f"truncate {TABLES} restart identity cascade")
+        yield connection
+
+
+@pytest.fixture(params=["rest", "postgres"])
+def gateway(request: pytest.FixtureRequest, stack: Stack, clean: psycopg.Connection) -> Iterator[AggGateway]:
+    """The gateway over each of its two transports, on empty tables."""
+    if request.param == "rest":
+        if stack.api_url is None:
+            pytest.skip(f"no PostgREST on this machine: {stack.api_missing}")
+        transport = open_transport(stack.api_url, stack.service_role_key, rest_path="/")
+    else:
+        transport = open_transport(stack.dsn, "")
+    opened = AggGateway(transport)
+    yield opened
+    opened.close()
