@@ -37,7 +37,7 @@ SETTINGS = {
     "log_line_prefix": "%m [%p] %q%u@%d ",
     "password_encryption": "scram-sha-256",
 }
-NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}  # commits still survive the death of any process
 STOP_GRACE_S = 60.0  # the checkpoint of a fast shutdown writes up to shared_buffers and more
 
 
@@ -174,6 +174,11 @@ def connect(dsn: str) -> psycopg.Connection:
 def port_was_taken(log: str) -> bool:
     """Whether a server's log says that somebody else has its port."""
     return re.search(r"Address already in use|could not bind|resource busy", log) is not None
+
+
+def sessions_survive(log: str) -> bool:
+    """Whether PostgreSQL waits for sessions of its killed predecessor: a busy one ends only with its statement."""
+    return "pre-existing shared memory block" in log
 
 
 def prepare_databases(state: State) -> None:

