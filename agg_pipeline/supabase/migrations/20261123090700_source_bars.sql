@@ -12,7 +12,7 @@ select b.is_base, b.canonical_symbol, b.timeframe, b.ts_utc,
        b.is_partial,
        -- NaN sorts above Infinity, so "< Infinity" refuses both.
        case
-         when b.ts_utc <> date_bin(t.length, b.ts_utc, t.origin_utc) then 'time off the grid'
+         when not isfinite(b.ts_utc) or b.ts_utc <> date_bin(t.length, b.ts_utc, t.origin_utc) then 'time off the grid'
          when b.open is null or b.high is null or b.low is null or b.close is null then 'price missing'
          when not (b.open > '-Infinity' and b.open < 'Infinity' and b.high > '-Infinity' and b.high < 'Infinity'
                and b.low > '-Infinity' and b.low < 'Infinity' and b.close > '-Infinity' and b.close < 'Infinity')

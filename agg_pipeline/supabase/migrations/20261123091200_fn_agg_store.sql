@@ -28,10 +28,11 @@ begin
              when f.quality_score is null then 'retired'
              when l.id is null then 'created'
              when (f.open, f.high, f.low, f.close, f.vol, f.vwap, f.trade_count, f.is_partial, f.source_timeframe,
-                   f.source_candles, f.expected_candles, f.quality_score, f.rejected)
+                   f.source_candles, f.expected_candles, f.quality_score, nullif(f.source_rejected, 0), f.rejected)
                   is distinct from
                   (l.open, l.high, l.low, l.close, l.vol, l.vwap, l.trade_count::bigint, l.is_partial, l.source_timeframe,
-                   l.source_candles, l.expected_candles, l.quality_score, l.raw -> 'rejected') then 'revised'
+                   l.source_candles, l.expected_candles, l.quality_score, (l.raw -> 'rejected_count')::integer,
+                   l.raw -> 'rejected') then 'revised'
              else 'unchanged'
            end as outcome
       from fresh f

@@ -1,0 +1,155 @@
+"""Whatever comes in whatever order: once nothing is due, every bar is what a fresh computation from the raw bars gives."""
+
+import datetime as dt
+from collections.abc import Iterator
+
+import pandas as pd
+import psycopg
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, rule, run_state_machine_as_test
+
+from agg_pipeline.local import Stack
+from agg_pipeline.reference import RAW_COLUMNS, differences, reference_bars
+from agg_pipeline.timeframes import Timeframe
+from agg_pipeline_tests.conftest import TABLES
+from agg_pipeline_tests.sql.helpers import alter_task, at, bar, batch, due, put_bars, register, rows, settle, task, tick
+
+BASE = {"ONE": Timeframe.M1, "FIVE": Timeframe.M5}
+AGG_START = at("00:07")
+
+symbols = st.sampled_from(sorted(BASE))
+# Few places, near to each other and across midnight, so that changes meet; two far away make long gaps.
+minutes = st.one_of(st.integers(0, 600), st.integers(1300, 1800), st.sampled_from([12_000, 60_000]))
+lengths = st.one_of(st.integers(1, 12), st.integers(30, 400))
+changes = st.one_of(
+    st.just({}),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "vol": st.sampled_from([None, 0, 7, 0.1, 1e15, -1, float("nan")]),
+            "vwap": st.sampled_from([None, 50, 0.3, float("inf")]),
+            "trade_count": st.sampled_from([None, 0, 9, -5]),
+            "is_partial": st.just(True),
+            "open": st.sampled_from([None, float("nan"), 1e9]),
+            "high": st.sampled_from([1e6, float("inf"), 0]),
+        },
+    ),
+)
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """One database in one transaction that is rolled back; raw bars of both bases change while ticks go on."""
+
+    raw_ranges = Bundle("raw_ranges")
+    leases = Bundle("leases")
+
+    def __init__(self, dsn: str) -> None:
+        super().__init__()
+        self.db = psycopg.connect(dsn)
+        self.now = AGG_START
+
+    @initialize()
+    def register_both(self) -> None:
+        self.db.execute(f"truncate {TABLES} cascade")
+        for symbol, base in BASE.items():
+            register(self.db, symbol, base=base, start="00:07")
+
+    @rule(target=raw_ranges, symbol=symbols, minute=minutes, length=lengths, step=st.sampled_from([1, 1, 1, 2, 7]), change=changes)
+    def put(self, symbol: str, minute: int, length: int, step: int, change: dict) -> tuple[str, dt.datetime, dt.datetime]:
+        """Upsert a run of bars, with holes if step > 1."""
+        base = BASE[symbol]
+        first = at("00:00") + dt.timedelta(minutes=minute - minute % base.minutes)
+        times = [first + n * base.length for n in range(0, length, step)]
+        put_bars(self.db, symbol, [bar(ts, 100 + ts.minute) | change for ts in times], base)
+        return symbol, first, first + length * base.length
+
+    @rule(symbol=symbols, minute=minutes, second=st.integers(1, 59))
+    def put_off_the_grid(self, symbol: str, minute: int, second: int) -> None:
+        put_bars(self.db, symbol, [bar(at("00:00") + dt.timedelta(minutes=minute, seconds=second), 5000)], BASE[symbol])
+
+    @rule(chosen=raw_ranges, close=st.sampled_from([100.5, None, 130]))
+    def correct(self, chosen: tuple[str, dt.datetime, dt.datetime], close: float | None) -> None:
+        self.db.execute("update data_bars set close = %s where canonical_symbol = %s and ts_utc >= %s and ts_utc < %s", [close, *chosen])
+
+    @rule(chosen=raw_ranges, by=st.sampled_from([1, 5, 60]))
+    def move(self, chosen: tuple[str, dt.datetime, dt.datetime], by: int) -> None:
+        """Bars get another time, where there is none yet."""
+        symbol, begin, end = chosen
+        by = max(by, BASE[symbol].minutes)
+        self.db.execute(
+            """update data_bars b set ts_utc = ts_utc + make_interval(mins => %s)
+                where canonical_symbol = %s and ts_utc >= %s and ts_utc < %s and (extract(minute from ts_utc)::int / 5) %% 2 = 0
+                  and not exists (select from data_bars o where o.canonical_symbol = b.canonical_symbol and o.timeframe = b.timeframe
+                                     and o.ts_utc in (b.ts_utc + make_interval(mins => %s), b.ts_utc - make_interval(mins => %s)))""",
+            [by, symbol, begin, end, by, by],
+        )
+
+    @rule(chosen=consumes(raw_ranges))
+    def delete(self, chosen: tuple[str, dt.datetime, dt.datetime]) -> None:
+        self.db.execute("delete from data_bars where canonical_symbol = %s and ts_utc >= %s and ts_utc < %s", chosen)
+
+    @rule()
+    def truncate(self) -> None:
+        if self.now < at("2026-01-08T00:00"):  # every window below the cursor is in doubt then: keep them few
+            self.db.execute("truncate data_bars")
+
+    @rule(to=st.one_of(st.integers(1, 60), st.sampled_from([300, 1500, 20_000])))
+    def wait(self, to: int) -> None:
+        self.now += dt.timedelta(minutes=to)
+
+    @rule(limit=st.sampled_from([None, 1, 2, 3, 20]), max_windows=st.sampled_from([1, 2, 5, 50, 1000]))
+    def tick(self, limit: int | None, max_windows: int) -> None:
+        tick(self.db, self.now, limit=limit, max_windows=max_windows)
+
+    @rule(target=leases, max_windows=st.sampled_from([1, 5, 1000]))
+    def tick_that_never_finishes(self, max_windows: int) -> list[dict]:
+        tasks = [task(*key) for key in due(self.db, self.now, limit=3)]
+        leased = batch(self.db, "agg_start_batch", tasks, p_now_utc=self.now, p_owner="lost") if tasks else []
+        return batch(self.db, "catchup_aggregation_batch", leased, p_now_utc=self.now, p_max_windows=max_windows) if leased else []
+
+    @rule(lost=leases)
+    def a_lost_run_comes_back_late(self, lost: list[dict]) -> None:
+        if lost:
+            batch(self.db, "catchup_aggregation_batch", [{**lease, "lease_token": 1} for lease in lost], p_now_utc=self.now)
+
+    @rule(symbol=symbols, timeframe=st.sampled_from(["5m", "15m", "1h", "4h", "1d"]), enabled=st.booleans())
+    def switch(self, symbol: str, timeframe: str, enabled: bool) -> None:
+        alter_task(self.db, symbol, timeframe, enabled=enabled)
+
+    def teardown(self) -> None:
+        try:
+            if rows(self.db, "select 1 from core_asset_registry_all"):
+                self.quiesce()
+        finally:
+            self.db.rollback()
+            self.db.close()
+
+    def quiesce(self) -> None:
+        self.db.execute("update data_agg_state set enabled = true")
+        # Twice: what never finished is due again when it is stale and its back-off is over.
+        for days in (100, 200):
+            self.now += dt.timedelta(days=days)
+            settle(self.db, self.now, max_windows=100_000)
+        raw = pd.DataFrame(rows(self.db, "select * from data_bars"), columns=RAW_COLUMNS)
+        actual = rows(self.db, "select * from derived_data_bars where deleted_at is null")
+        for symbol, base in BASE.items():
+            expected = pd.concat(reference_bars(raw[raw["canonical_symbol"] == symbol], base, AGG_START).values())
+            have = pd.DataFrame([row for row in actual if row["canonical_symbol"] == symbol], columns=expected.columns)
+            wrong = differences(expected, have)
+            assert wrong.empty, f"{symbol}\n{wrong.head(20).to_string()}"
+
+
+@pytest.fixture
+def dsn(stack: Stack, clean: psycopg.Connection) -> Iterator[str]:
+    yield stack.dsn
+
+
+def test_bars_equal_a_fresh_computation_after_any_sequence_of_events(dsn: str) -> None:
+    run_state_machine_as_test(
+        lambda: AnyOrder(dsn),
+        settings=settings(
+            max_examples=40, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck), database=None
+        ),
+    )  # fmt: skip
