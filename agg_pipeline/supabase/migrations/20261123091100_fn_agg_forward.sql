@@ -82,7 +82,7 @@ with task as materialized (
   select *, nth <= p_max_windows
          and bool_and(eligible and reachable) over (partition by canonical_symbol, timeframe order by starts) as passed
     from judged
-), passed as (
+), passed as materialized (
   select canonical_symbol, timeframe,
          max(ends) filter (where passed) as passed_utc,
          min(starts) filter (where not passed) as stop_utc,

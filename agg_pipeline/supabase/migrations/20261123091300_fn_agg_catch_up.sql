@@ -75,7 +75,7 @@ begin
     select canonical_symbol, timeframe, count(*)::integer as windows, sum(source_rejected)::integer as rejected,
            (count(*) filter (where quality_score is null))::integer as skipped
       from unnest(bars) group by 1, 2
-  ), redone as (
+  ), redone as materialized (
     select r.canonical_symbol, r.timeframe,
            sum(extract(epoch from r.to_utc - r.from_utc) / extract(epoch from t.length))::integer as windows
       from unnest(again) r join public.agg_timeframes t on t.timeframe = r.timeframe group by 1, 2

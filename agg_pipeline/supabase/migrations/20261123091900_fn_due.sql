@@ -24,12 +24,12 @@ with recursive candidate as materialized (
 ), ready as (
   select array_agg(canonical_symbol) as symbols, array_agg(timeframe) as timeframes
     from candidate where on_time and cursor_utc + length <= p_now_utc
-), own as (
+), own as materialized (
   select c.canonical_symbol, c.timeframe, f.bars[1].ts_utc + c.length as since
     from ready cross join lateral public._agg_forward(ready.symbols, ready.timeframes, p_now_utc, 1, false) f
     join candidate c on c.canonical_symbol = f.canonical_symbol and c.timeframe = f.timeframe
    where cardinality(f.bars) > 0
-), touched as (
+), touched as materialized (
   select c.canonical_symbol, c.timeframe, min(d.from_utc) as from_utc, min(d.logged_at) as since
     from public.agg_dirty_ranges d
     join candidate c on c.canonical_symbol = d.canonical_symbol and c.timeframe = d.timeframe
