@@ -50,7 +50,7 @@ def find_postgres(major: int | None = None) -> Postgres:
 
 def _candidates() -> Iterator[tuple[str, Path]]:
     if explicit := os.environ.get("PG_BIN"):
-        yield "PG_BIN", Path(explicit).expanduser()
+        yield "PG_BIN", Path(explicit).expanduser().absolute()  # servers start with another working folder
     if on_path := shutil.which("postgres"):
         yield "PATH", Path(on_path).resolve().parent  # a link's target: initdb lives beside it
     # Located, never imported: importing it creates folders in the user's home and warns.

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
-LONGEST_PAUSE_S = 5.0
-STEADY_S = 30.0  # a server that lived this long starts again at once
+LONGEST_PAUSE_S = 2.0
+STEADY_S = 5.0  # a server that lived this long starts again at once
 
 
 class Server:

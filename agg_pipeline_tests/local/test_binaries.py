@@ -18,6 +18,8 @@ def test_pg_bin_wins_and_is_not_replaced(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("PG_BIN", str(wheel.bin_dir))
     monkeypatch.setenv("PATH", str(tmp_path))
     assert binaries.find_postgres() == wheel
+    monkeypatch.setenv("PG_BIN", os.path.relpath(wheel.bin_dir))
+    assert binaries.find_postgres().bin_dir.is_absolute(), "servers start with another working folder"
     monkeypatch.setenv("PG_BIN", str(tmp_path))
     with pytest.raises(local.LocalStackError, match="PG_BIN .* has no working postgres"):
         binaries.find_postgres()

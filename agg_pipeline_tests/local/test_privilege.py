@@ -44,9 +44,9 @@ def modes(folder: Path) -> list[int]:
 
 
 @as_root
-def test_root_starts_in_an_open_and_in_a_closed_folder(open_folder: Path) -> None:
+def test_root_starts_in_an_open_and_in_a_closed_folder(open_folder: Path, root: Path) -> None:
     """As an unprivileged user where it may pass, in a user namespace where it may not; no mode changes outside."""
-    root = open_folder / "stack"
+    root = shutil.copytree(root, open_folder / "stack")  # initdb in a closed folder has been run by the fixture
     stacks = []
     try:
         for mode, by_root in ((0o755, False), (0o700, True), (0o755, False)):
