@@ -38,6 +38,14 @@ _ATTEMPTS = 4
 _RETRY_TIMEOUT_S = 20.0
 
 
+def _log_retry(details: stamina.instrumentation.RetryDetails) -> None:
+    log.info("%s; trying again in %.1f s", details.caused_by, details.wait_for)
+
+
+# One plain line of our own logger instead of a structured one on standard output.
+stamina.instrumentation.set_on_retry_hooks((_log_retry,))
+
+
 class AggGateway:
     """Every method raises TransientError or PermanentError (LeaseLost for AG001), and nothing else."""
 

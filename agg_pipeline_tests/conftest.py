@@ -45,12 +45,22 @@ def clean(stack: Stack) -> Iterator[psycopg.Connection]:
 @pytest.fixture(params=["rest", "postgres"])
 def gateway(request: pytest.FixtureRequest, stack: Stack, clean: psycopg.Connection) -> Iterator[AggGateway]:
     """The gateway over each of its two transports, on empty tables."""
-    if request.param == "rest":
-        if stack.api_url is None:
-            pytest.skip(f"no PostgREST on this machine: {stack.api_missing}")
-        transport = open_transport(stack.api_url, stack.service_role_key, rest_path="/")
-    else:
-        transport = open_transport(stack.dsn, "")
-    opened = AggGateway(transport)
+    if request.param == "rest" and stack.api_url is None:
+        pytest.skip(f"no PostgREST on this machine: {stack.api_missing}")
+    opened = open_gateway(stack, direct=request.param == "postgres")
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def one_gateway(stack: Stack, clean: psycopg.Connection) -> Iterator[AggGateway]:
+    """The gateway over REST, or over a database URL where there is no PostgREST: for long tests, where both would take twice."""
+    opened = open_gateway(stack, direct=stack.api_url is None)
+    yield opened
+    opened.close()
+
+
+def open_gateway(stack: Stack, *, direct: bool) -> AggGateway:
+    if direct:
+        return AggGateway(open_transport(stack.dsn, ""))
+    return AggGateway(open_transport(stack.api_url or "", stack.service_role_key, rest_path="/"))

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -19,6 +20,17 @@ from agg_pipeline.cli.app import CommandError
 
 START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 20.0
+
+
+@dataclass(frozen=True)
+class Services:
+    """Dagster's running processes."""
+
+    url: str
+    processes: list[subprocess.Popen[bytes]]
+
+    def alive(self) -> bool:
+        return all(process.poll() is None for process in self.processes)
 
 
 def dagster_home(root: Path) -> Path:
@@ -35,7 +47,7 @@ def dagster_home(root: Path) -> Path:
 
 
 @contextlib.contextmanager
-def dagster_services(root: Path, environment: dict[str, str], *, host: str, port: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+def dagster_services(root: Path, environment: dict[str, str], *, host: str, port: int) -> Iterator["Services"]:
     """Code server, webserver and daemon, ready; all are gone when the block ends, or when this process dies.
 
     Args:
@@ -54,6 +66,7 @@ def dagster_services(root: Path, environment: dict[str, str], *, host: str, port
         "webserver": ["webserver", "-h", host, "-p", str(port), "-w", str(workspace)],
         "daemon": ["daemon", "run", "-w", str(workspace)],
     }
+    url = f"http://{host}:{port}"
     started: list[subprocess.Popen[bytes]] = []
     try:
         for name, arguments in commands.items():
@@ -64,19 +77,19 @@ def dagster_services(root: Path, environment: dict[str, str], *, host: str, port
                     start_new_session=True, preexec_fn=_die_with_parent))
             if name == "code-server":
                 _wait(started[-1], lambda: _accepts("127.0.0.1", code_port), f"the code server ({logs / 'code-server.log'})")
-        _wait(started[1], lambda: _answers(f"http://{host}:{port}/server_info"), f"the webserver ({logs / 'webserver.log'})")
-        yield started
+        _wait(started[1], lambda: _answers(f"{url}/server_info"), f"the webserver ({logs / 'webserver.log'})")
+        yield Services(url, started)
     finally:
         stop(reversed(started))
 
 
-def stop(processes: Iterator[subprocess.Popen[bytes]]) -> None:
+def stop(processes: Iterable[subprocess.Popen[bytes]]) -> None:
     """End processes with their children: asked first, then made to."""
-    processes = list(processes)  # type: ignore[assignment]
-    for process in processes:
+    waiting = list(processes)
+    for process in waiting:
         _signal(process, signal.SIGINT)
     deadline = time.monotonic() + _STOP_TIMEOUT_S
-    for process in processes:
+    for process in waiting:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(max(0.1, deadline - time.monotonic()))
         _signal(process, signal.SIGKILL)
@@ -101,9 +114,9 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
-def _wait(process: subprocess.Popen[bytes], ready: "type[bool] | object", what: str) -> None:
+def _wait(process: subprocess.Popen[bytes], ready: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
-    while not ready():  # type: ignore[operator]
+    while not ready():
         if process.poll() is not None:
             raise CommandError(f"{what} ended with code {process.returncode} while starting; see its log.")
         if time.monotonic() > deadline:

@@ -7,9 +7,9 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -36,20 +36,16 @@ def up(
     with _sole_owner(root) as announce:
         signal.signal(signal.SIGTERM, _interrupt)
         try:
-            with console.status("Starting the database ..."):
-                stack = start(root)  # with a hosted project too: Dagster keeps its runs in it
-                if not hosted:
-                    migrate(stack.dsn)
+            console.print("Starting the database ...")
+            stack = start(root)  # with a hosted project too: Dagster keeps its runs in it
+            if not hosted:
+                migrate(stack.dsn)
+            console.print("Starting Dagster ...")
             environment = {"DAGSTER_POSTGRES_URL": stack.dagster_dsn} if hosted else stack.environment()
-            ui_port = port or free_port()
-            with console.status("Starting Dagster ..."), contextlib.ExitStack() as services:
-                processes = services.enter_context(dagster_services(root, environment, host=host, port=ui_port))
-                url = f"http://{host}:{ui_port}"
-                announce({"pid": os.getpid(), "ui": url, "api": stack.api_url})
-                held = services.pop_all()
-            with held:
-                _greet(stack, url, settings.env_name.value, hosted)
-                while all(process.poll() is None for process in processes):
+            with dagster_services(root, environment, host=host, port=port or free_port()) as services:
+                announce({"pid": os.getpid(), "ui": services.url, "api": stack.api_url})
+                _greet(stack, services.url, settings.env_name.value, hosted)
+                while services.alive():
                     time.sleep(0.5)
                 raise CommandError(f"A Dagster process ended by itself; see {root / 'logs'}.")
         except KeyboardInterrupt:
@@ -109,7 +105,7 @@ def _where(stack: Stack) -> str:
 
 
 @contextlib.contextmanager
-def _sole_owner(root: Path) -> Iterator[object]:
+def _sole_owner(root: Path) -> Iterator[Callable[[dict[str, object]], None]]:
     """Hold the folder for the life of `up`; who comes second is told who holds it."""
     root.mkdir(parents=True, exist_ok=True)
     with (root / "up.lock").open("a+") as lock:
@@ -140,9 +136,9 @@ def _holder(root: Path) -> dict[str, object] | None:
     return None
 
 
-def _read(lock: "object") -> dict[str, object]:
-    lock.seek(0)  # type: ignore[attr-defined]
+def _read(lock: TextIO) -> dict[str, object]:
+    lock.seek(0)
     try:
-        return dict(json.loads(lock.read()))  # type: ignore[attr-defined]
+        return dict(json.loads(lock.read()))
     except ValueError:
         return {}

@@ -1,0 +1,33 @@
+"""A tick without Dagster: the calls that the ops make, at a time of the test's choosing."""
+
+import datetime as dt
+
+from agg_pipeline.gateway import AggGateway
+from agg_pipeline.models import CatchupResult, Lease, TaskOutcome
+
+ENVIRONMENT = "PROD"
+
+
+def tick(gateway: AggGateway, now: dt.datetime, *, limit: int | None = None, max_windows: int = 100) -> list[CatchupResult]:
+    """One tick at ``now``: due, start, catch up, finish. Every task of it must succeed."""
+    due = gateway.due_tasks(ENVIRONMENT, now=now, limit=limit, stale_seconds=900)
+    if not due:
+        return []
+    started = gateway.start(due, now=now, owner="test", lease_seconds=900)
+    assert all(s.success for s in started), started
+    leases = [Lease(symbol=s.symbol, timeframe=s.timeframe, lease_token=s.lease_token) for s in started]
+    results = gateway.catch_up(leases, now=now, max_windows=max_windows, version=1)
+    assert not [r.error for r in results if r.error], results
+    finished = gateway.finish(
+        [TaskOutcome(symbol=r.symbol, timeframe=r.timeframe, kind="success", lease_token=lease.lease_token, result=r)
+         for r, lease in zip(results, leases, strict=True)], now=now, hard_limit=3)
+    assert all(f.success for f in finished), finished
+    return results
+
+
+def tick_until_quiet(gateway: AggGateway, now: dt.datetime, *, max_windows: int = 1000, at_most: int = 500) -> int:
+    """Ticks at ``now`` until nothing is due; how many it took."""
+    for n in range(at_most):
+        if not tick(gateway, now, max_windows=max_windows):
+            return n
+    raise AssertionError(f"work is still due after {at_most} ticks at {now}")
