@@ -5,7 +5,20 @@ import datetime as dt
 import psycopg
 import pytest
 
-from agg_pipeline_tests.sql.helpers import at, bar, catch_up, clock, drop, history, live, put, put_bars, register, rows, times
+from agg_pipeline_tests.sql.helpers import (
+    at,
+    bar,
+    catch_up,
+    clock,
+    drop,
+    history,
+    live,
+    put,
+    put_bars,
+    register,
+    rows,
+    times,
+)
 
 NOW = "23:59"
 

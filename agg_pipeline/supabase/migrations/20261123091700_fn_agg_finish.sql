@@ -124,6 +124,7 @@ create or replace function public._agg_recover_stale(p_now_utc timestamptz, p_ru
 returns integer language plpgsql volatile set search_path = '' as $$
 declare
   recovered integer;
+  hopeless jsonb;
 begin
   with stale as (
     select canonical_symbol, timeframe from public.data_agg_state
@@ -132,15 +133,29 @@ begin
                                 running_started_at_utc + make_interval(secs => coalesce(p_running_stale_seconds, 900)), '-infinity')
      -- A holder in the middle of a call is not stale, whatever the clock says.
      for update skip locked
+  ), freed as (
+    update public.data_agg_state s
+       set status = coalesce(s.status_before, 'idle'), status_before = null, running_started_at_utc = null,
+           lease_owner = null, lease_seconds = null, lease_expires_at = null,
+           transient_streak = s.transient_streak + 1, stale_streak = s.stale_streak + 1,
+           next_run_at = p_now_utc + public._agg_backoff(s.hard_fail_streak + s.transient_streak + 1),
+           last_error = left(coalesce(s.last_error, '') || ' | stale_running_recovered', 2000)
+      from stale where s.canonical_symbol = stale.canonical_symbol and s.timeframe = stale.timeframe
+    returning s.canonical_symbol, s.timeframe, s.stale_streak
   )
-  update public.data_agg_state s
-     set status = coalesce(s.status_before, 'idle'), status_before = null, running_started_at_utc = null,
-         lease_owner = null, lease_seconds = null, lease_expires_at = null,
-         transient_streak = s.transient_streak + 1, stale_streak = s.stale_streak + 1,
-         next_run_at = p_now_utc + public._agg_backoff(s.hard_fail_streak + s.transient_streak + 1),
-         last_error = left(coalesce(s.last_error, '') || ' | stale_running_recovered', 2000)
-    from stale where s.canonical_symbol = stale.canonical_symbol and s.timeframe = stale.timeframe;
-  get diagnostics recovered = row_count;
+  select count(*), jsonb_agg(jsonb_build_object('symbol', canonical_symbol, 'timeframe', timeframe, 'stale_streak', stale_streak))
+                     filter (where stale_streak = 3)
+    into recovered, hopeless from freed;
+  if hopeless is not null then
+    begin
+      insert into public.ops_issues (worker_name, severity, code, message, context)
+      select 'aggregation', 'critical', 'AGG_STALE',
+             format('%s/%s was left behind by three runs in a row', issue ->> 'symbol', issue ->> 'timeframe'), issue
+        from jsonb_array_elements(hopeless) issue;
+    exception when undefined_column or not_null_violation or datatype_mismatch or invalid_text_representation then
+      null;  -- The validator's shape of this table: the leases are freed all the same.
+    end;
+  end if;
   return recovered;
 end $$;
 

@@ -53,18 +53,24 @@ with recursive candidate as materialized (
 ), due as (
   select canonical_symbol, timeframe, touched_utc, since from root
   union
-  -- Up the ladder: the next window has ended and this tick's base rows reach its end (or nothing more will come), or
-  -- what the child rewrites lies in windows that are built already.
+  -- Up the ladder: the next window with base rows has ended and they reach its end (or nothing more will come), or what
+  -- the child rewrites lies in windows that are built already.
   select p.canonical_symbol, p.timeframe, case when d.touched_utc < p.cursor_utc then d.touched_utc end,
-         least(p.cursor_utc + p.length, p_now_utc)
+         least(filled.until_utc, p_now_utc)
     from due d
     join public.agg_timeframes child on child.timeframe = d.timeframe
     join candidate p on p.canonical_symbol = d.canonical_symbol and p.source_timeframe = d.timeframe and not p.source_is_base
     left join newest n on n.canonical_symbol = p.canonical_symbol
+    left join lateral (
+      select date_bin(p.length, b.ts_utc, p.origin_utc) + p.length as until_utc from public.agg_source_bars b
+       where b.is_base and b.canonical_symbol = p.canonical_symbol and b.timeframe = p.base_timeframe
+         and b.ts_utc >= p.cursor_utc and b.reject_reason is null
+       order by b.ts_utc limit 1) filled on true
    where not coalesce(p.backs_off, false)
-     and ((p.on_time and p.cursor_utc + p.length <= p_now_utc
-           and (n.ts_utc >= p.cursor_utc + p.length - child.length or p_now_utc >= p.cursor_utc + p.length + p.deadline))
-          or d.touched_utc < p.cursor_utc)
+     and ((p.on_time and filled.until_utc <= p_now_utc
+           and (n.ts_utc >= filled.until_utc - child.length or p_now_utc >= filled.until_utc + p.deadline))
+          -- Before its first window nothing is built that could be touched.
+          or (d.touched_utc < p.cursor_utc and p.first_window < p.cursor_utc))
 )
 select c.canonical_symbol, c.timeframe, c.minutes, greatest(c.last_attempted_at_utc, min(d.since))
   from due d join candidate c on c.canonical_symbol = d.canonical_symbol and c.timeframe = d.timeframe
