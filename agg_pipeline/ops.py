@@ -6,7 +6,6 @@ tasks after it from being told. It returns an outcome; ``close_run`` makes the r
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 
 import dagster as dg
 from pydantic import Field
@@ -122,7 +121,7 @@ def close_run(context: dg.OpExecutionContext, supabase: SupabaseResource, result
     settings, gateway = load_settings(), supabase.gateway
     outcomes = [outcome for result in results for outcome in result]
     failed = [o for o in outcomes if o.failed]
-    totals = [TimeframeTotals.of(tf, outcomes) for tf, _ in groupby(sorted(o.timeframe for o in outcomes))]
+    totals = [TimeframeTotals.of(timeframe, outcomes) for timeframe in dict.fromkeys(o.timeframe for o in outcomes)]  # due order
     for total in totals:
         context.log_event(_materialization(total, environment=supabase.environment))
     stats: dict[str, object] = {

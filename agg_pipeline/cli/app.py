@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import sys
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -21,7 +22,8 @@ R = TypeVar("R")
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help="Rolls raw market bars in Supabase up into higher timeframes. Start with `agg-pipeline demo` or `agg-pipeline up`.")
-console = Console()
+# Where there is no terminal to ask, a table must not be squeezed into 80 columns.
+console = Console(width=None if sys.stdout.isatty() else 120)
 errors = Console(stderr=True)
 
 

@@ -30,7 +30,7 @@ def load_file(gateway: AggGateway, path: Path, base: Timeframe, start: dt.dateti
     early: dict[str, dt.datetime] = {}
     inserted = updated = unchanged = 0
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task(path.name, total=file.size_bytes)
         for batch in file.batches(rejects, rows=BATCH_ROWS):
             for row in batch:

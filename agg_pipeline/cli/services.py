@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
@@ -62,18 +63,17 @@ def dagster_services(root: Path, environment: dict[str, str], *, host: str, port
         {"grpc_server": {"host": "127.0.0.1", "port": code_port, "location_name": "agg_pipeline"}}]}))
     env = os.environ | environment | {"DAGSTER_HOME": str(home)}
     commands = {
-        "code-server": ["code-server", "start", "-m", "agg_pipeline.definitions", "-h", "127.0.0.1", "-p", str(code_port)],
-        "webserver": ["webserver", "-h", host, "-p", str(port), "-w", str(workspace)],
-        "daemon": ["daemon", "run", "-w", str(workspace)],
+        "code-server": ["dagster", "code-server", "start", "-m", "agg_pipeline.definitions", "-h", "127.0.0.1", "-p", str(code_port)],
+        "webserver": ["dagster-webserver", "-h", host, "-p", str(port), "-w", str(workspace)],
+        "daemon": ["dagster-daemon", "run", "-w", str(workspace)],
     }
     url = f"http://{host}:{port}"
     started: list[subprocess.Popen[bytes]] = []
     try:
-        for name, arguments in commands.items():
-            executable = ["-m", "dagster_webserver", *arguments[1:]] if name == "webserver" else ["-m", "dagster", *arguments]
+        for name, (program, *arguments) in commands.items():
             with (logs / f"{name}.log").open("ab") as log:
-                started.append(subprocess.Popen(  # noqa: S603  our own interpreter and arguments
-                    [sys.executable, *executable], env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                started.append(subprocess.Popen(
+                    [_script(program), *arguments], env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                     start_new_session=True, preexec_fn=_die_with_parent))
             if name == "code-server":
                 _wait(started[-1], lambda: _accepts("127.0.0.1", code_port), f"the code server ({logs / 'code-server.log'})")
@@ -101,6 +101,14 @@ def free_port() -> int:
         s.bind(("127.0.0.1", 0))
         port: int = s.getsockname()[1]
         return port
+
+
+def _script(name: str) -> str:
+    """A program of the environment that we run in, whatever PATH says."""
+    path = Path(sysconfig.get_path("scripts")) / name
+    if not path.exists():
+        raise CommandError(f"{path} is missing; install the package with its dependencies again.")
+    return str(path)
 
 
 def _signal(process: subprocess.Popen[bytes], number: int) -> None:
@@ -131,6 +139,6 @@ def _accepts(host: str, port: int) -> bool:
 
 
 def _answers(url: str) -> bool:
-    with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310  loopback http
+    with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2) as response:
         return bool(response.status == 200)
     return False

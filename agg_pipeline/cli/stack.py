@@ -17,7 +17,7 @@ from agg_pipeline.cli.app import CommandError, command, console
 from agg_pipeline.cli.report import bar_table
 from agg_pipeline.cli.services import dagster_services, free_port
 from agg_pipeline.cli.target import ROOT, connect, is_hosted
-from agg_pipeline.local import Stack, running, start, stop, temporary
+from agg_pipeline.local import Stack, start, stop, temporary
 from agg_pipeline.migrations import migrate
 from agg_pipeline.settings import load_settings
 

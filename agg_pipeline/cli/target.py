@@ -47,7 +47,7 @@ def use_target(root: Path) -> Environment:
 def connect(root: Path) -> Iterator[AggGateway]:
     """A gateway to the target, its contract checked."""
     resource = resources_for(use_target(root))["supabase"]
-    assert isinstance(resource, SupabaseResource)  # noqa: S101  for the type checker
+    assert isinstance(resource, SupabaseResource)
     resolved = SupabaseResource(environment=resource.environment, url=_value(resource.url),
                                 service_role_key=_value(resource.service_role_key), rest_path=resource.rest_path)
     with resolved.connect() as gateway:
