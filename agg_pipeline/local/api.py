@@ -33,7 +33,7 @@ def server_order(layout: Layout, identity: Identity, postgrest: Path, state: Sta
     }
     # Root's cache may be closed to the unprivileged user; PostgREST, unlike PostgreSQL, runs as root too.
     reachable = identity.can_run(postgrest)
-    argv = identity.server_argv([str(postgrest)], "TERM") if reachable else [str(postgrest)]
+    argv = identity.argv([str(postgrest)]) if reachable else [str(postgrest)]
     return {
         "name": "postgrest", "argv": argv, "env": env, "log": str(layout.log("postgrest")),
         "uid": identity.uid if reachable else None, "gid": identity.gid if reachable else None,

@@ -111,7 +111,7 @@ def server_order(layout: Layout, identity: Identity, postgres: Postgres, state: 
         env["PG_GRANDPARENT_PID"] = str(left)
     command = [str(identity.bin_dir / "postgres"), "-D", str(layout.data), *options]
     return {
-        "name": "postgres", "argv": identity.server_argv(command, "INT"), "env": env,
+        "name": "postgres", "argv": identity.argv(command), "env": env,
         "uid": identity.uid, "gid": identity.gid, "log": str(layout.log("postgres")),
         "stop": int(signal.SIGINT), "grace_s": STOP_GRACE_S,
     }  # fmt: skip
@@ -161,8 +161,13 @@ def answers(state: State) -> bool:
     """Whether our PostgreSQL accepts a login at the port of the state."""
     try:
         connect(url(state)).close()
-    except psycopg.OperationalError:
-        return False
+    except psycopg.OperationalError as exc:
+        if "password authentication failed" not in str(exc):
+            return False
+        raise LocalStackError(
+            f"PostgreSQL at 127.0.0.1:{state.db_port} refuses the stored password of role postgres.",
+            remedy="Stop the stack and remove its state.json: the next start sets new passwords and keeps the data.",
+        ) from None
     return True
 
 

@@ -37,12 +37,9 @@ class Identity:
             env=environment(), cwd="/", timeout=300, user=self.uid, group=self.gid, extra_groups=groups,
         )  # fmt: skip
 
-    def server_argv(self, argv: list[str], stop_signal: str) -> list[str]:
-        """Command line of a server; a new namespace forgets the parent-death signal, so it is set again inside."""
-        if not self.prefix:
-            return argv
-        again = ["setpriv", "--pdeathsig", stop_signal, "--"] if shutil.which("setpriv") else []
-        return [*self.prefix, *again, *argv]
+    def argv(self, command: list[str]) -> list[str]:
+        """Full command line of a server. Linux keeps the parent-death signal across the change of namespace."""
+        return [*self.prefix, *command]
 
     def can_run(self, program: Path) -> bool:
         """Whether this identity may execute a file."""

@@ -54,7 +54,11 @@ class OwnerProcess:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """End it, if a test has not done so."""
-        self.process.communicate()
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        self.process.wait(30)
+        self.process.stdout.close()
 
 
 def pids(root: Path) -> dict[str, int]:
@@ -73,7 +77,7 @@ def is_alive(pid: int) -> bool:
     return bool(state.strip()) and not state.startswith("Z")
 
 
-def wait_until(true: Callable[[], bool], timeout_s: float = 10.0) -> None:
+def wait_until(true: Callable[[], bool], timeout_s: float = 30.0) -> None:
     """Poll; fail with a traceback into the test if it never comes true."""
     deadline = time.monotonic() + timeout_s
     while not true():
@@ -83,7 +87,7 @@ def wait_until(true: Callable[[], bool], timeout_s: float = 10.0) -> None:
 
 def wait_until_gone(processes: dict[str, int]) -> None:
     """Wait until none of them is alive; name the survivors."""
-    deadline = time.monotonic() + 10.0
+    deadline = time.monotonic() + 30.0
     while survivors := {name for name, pid in processes.items() if is_alive(pid)}:
         assert time.monotonic() < deadline, f"still alive: {survivors}"
         time.sleep(0.02)

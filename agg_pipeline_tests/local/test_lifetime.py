@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -92,9 +93,15 @@ def test_another_process_may_stop_it(root: Path, owner: OwnerProcess) -> None:
 
 
 def test_the_end_of_the_owner_is_the_end_of_the_servers(root: Path, owner: OwnerProcess) -> None:
-    """When the command has returned, nothing runs any more."""
+    """When the command has returned, nothing runs any more: it waits for a server that takes its time."""
     processes = pids(root)
-    owner.process.communicate()
+    os.kill(processes["postgres"], signal.SIGSTOP)
+    assert owner.process.stdin is not None
+    owner.process.stdin.close()
+    with pytest.raises(subprocess.TimeoutExpired):
+        owner.process.wait(0.7)
+    os.kill(processes["postgres"], signal.SIGCONT)
+    owner.process.wait(10)
     assert not any(is_alive(pid) for pid in processes.values())
 
 
@@ -196,6 +203,23 @@ def test_a_lost_state_file_costs_the_secrets_not_the_data(root: Path) -> None:
     assert after.service_role_key != before.service_role_key
     assert remembers(after, "state lost")
     assert api_answers(after)
+
+
+def test_a_changed_password_is_named_at_once(root: Path) -> None:
+    """With the way out, which works."""
+    stack = local.start(root, durable=False)
+    with psycopg.connect(stack.dsn) as connection:
+        connection.execute("alter role postgres password 'another'")
+    with pytest.raises(local.LocalStackError, match="refuses the stored password"):
+        local.running(root)
+    local.stop(root)
+    began = time.monotonic()
+    with pytest.raises(local.LocalStackError, match=r"remove its state\.json"):
+        local.start(root, durable=False)
+    assert time.monotonic() - began < 10
+    assert local.running(root) is None, "a failed start leaves nothing"
+    Layout(root).state.unlink()
+    assert api_answers(local.start(root, durable=False))
 
 
 def test_a_restart_does_not_open_what_migrations_closed(root: Path) -> None:
