@@ -150,6 +150,6 @@ def test_bars_equal_a_fresh_computation_after_any_sequence_of_events(dsn: str) -
     run_state_machine_as_test(
         lambda: AnyOrder(dsn),
         settings=settings(
-            max_examples=40, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck), database=None
+            max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck), database=None
         ),
     )  # fmt: skip

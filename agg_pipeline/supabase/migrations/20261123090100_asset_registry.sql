@@ -3,29 +3,36 @@
 -- Undo: none; the table belongs to the ingester too.
 set local lock_timeout = '10s';
 
-create table if not exists public.core_asset_registry_all (
-  canonical_symbol text primary key,
-  provider_ticker text,
-  asset_class text,
-  source text,
-  endpoint_key text,
-  query_params jsonb,
-  active boolean default true,
-  test_active boolean default false,
-  notes text,
-  ingest_class text,
-  base_timeframe text default '1m',
-  is_sparse boolean default false,
-  is_contract boolean default false,
-  contract_root text,
-  contract_expiry_utc timestamptz,
-  expected_update_seconds integer,
-  calc_15m boolean default true,
-  calc_4h boolean default true,
-  calc_1d boolean default true,
-  created_at timestamptz default now(),
-  updated_at timestamptz default now()
-);
+do $$
+begin
+  if to_regclass('public.core_asset_registry_all') is null then
+    create table public.core_asset_registry_all (
+      canonical_symbol text primary key,
+      provider_ticker text,
+      asset_class text,
+      source text,
+      endpoint_key text,
+      query_params jsonb,
+      active boolean default true,
+      test_active boolean default false,
+      notes text,
+      ingest_class text,
+      base_timeframe text default '1m',
+      is_sparse boolean default false,
+      is_contract boolean default false,
+      contract_root text,
+      contract_expiry_utc timestamptz,
+      expected_update_seconds integer,
+      calc_15m boolean default true,
+      calc_4h boolean default true,
+      calc_1d boolean default true,
+      created_at timestamptz default now(),
+      updated_at timestamptz default now()
+    );
+    -- Only here: on an upgrade the ingester keeps the grants that it has.
+    revoke all on table public.core_asset_registry_all from service_role;
+  end if;
+end $$;
 
 -- A database of the predecessor keeps its values; only rows that are still to come default to true.
 alter table public.core_asset_registry_all

@@ -22,6 +22,22 @@ begin
   end loop;
 end $$;
 
+-- What the predecessor has besides writes bars with the rights of its owner, and a browser could call it: a revoke from
+-- PUBLIC alone had left anon and authenticated their grants by name. Operators keep theirs.
+do $$
+declare
+  open_to_browsers regprocedure;
+begin
+  for open_to_browsers in
+    select p.oid::regprocedure from pg_proc p
+     where p.pronamespace = 'public'::regnamespace
+       and p.proname in ('_upsert_derived_bar', 'aggregate_1m_to_5m_window', 'aggregate_5m_to_1h_window', 'derived_soft_delete_range',
+                         'derived_rebuild_range', 'calc_dxy_range_derived', 'calc_dxy_range_1m')
+  loop
+    execute format('revoke execute on function %s from public, anon, authenticated', open_to_browsers);
+  end loop;
+end $$;
+
 create or replace function public._agg_refuse(p_sqlstate text, p_message text, p_hint text)
 returns jsonb language sql immutable set search_path = '' as $$
   select jsonb_build_object('error', jsonb_build_object('sqlstate', p_sqlstate, 'message', p_message, 'hint', p_hint))
