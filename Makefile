@@ -44,7 +44,7 @@ test: $(STAMP) ## Run all tests but the benchmarks, on real servers
 check: $(STAMP) ## Lint, type check, validate the definitions, run all tests: what CI runs
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/dagster definitions validate -w workspace.yaml
+	cd agg_pipeline && ../$(BIN)/dagster definitions validate -w ../workspace.yaml  # not here: dagster.yaml wants its database
 	$(BIN)/python -m pytest $(ARGS)
 
 bench: $(STAMP) ## Measure; one JSON line a figure

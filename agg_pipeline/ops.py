@@ -6,6 +6,7 @@ tasks after it from being told. It returns an outcome; ``close_run`` makes the r
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
@@ -219,8 +220,8 @@ def _close_quietly(context: dg.OpExecutionContext, gateway: AggGateway, reason: 
 
 def _trigger(context: dg.OpExecutionContext) -> str:
     """Whether a schedule or a person started the run, unless the run's config names another trigger."""
-    ops = context.run.run_config.get("ops", {})
-    chosen = ops.get("select_due", {}).get("config", {}).get("trigger")
+    ops: Any = context.run.run_config.get("ops", {})
+    chosen: str | None = ops.get("select_due", {}).get("config", {}).get("trigger")
     return chosen or ("cron" if context.run.tags.get("dagster/schedule_name") else "manual")
 
 

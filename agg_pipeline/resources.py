@@ -17,8 +17,8 @@ class SupabaseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     environment: str = Field(description="DEV, TEST, STAGE or PROD.")
     url: str = Field(description="https://<project>.supabase.co, or postgresql://... for a direct connection.")
     service_role_key: str = Field(description="Key of the role service_role.")
-    rest_path: str = Field("/rest/v1", description="Path of the REST API below the URL; / for a bare PostgREST.")
-    timeout_s: float = Field(30.0, gt=0, description="Seconds; longer than the role's statement_timeout.")
+    rest_path: str = Field(default="/rest/v1", description="Path of the REST API below the URL; / for a bare PostgREST.")
+    timeout_s: float = Field(default=30.0, gt=0, description="Seconds; longer than the role's statement_timeout.")
 
     _gateway: AggGateway | None = PrivateAttr(None)
 

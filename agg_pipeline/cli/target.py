@@ -5,13 +5,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import dagster as dg
-
 from agg_pipeline.cli.app import CommandError
 from agg_pipeline.gateway import AggGateway
 from agg_pipeline.local import running
-from agg_pipeline.resources import SupabaseResource, resources_for
 from agg_pipeline.settings import Environment, SettingsError, load_settings, variable_for
+from agg_pipeline.transport import open_transport
 
 ROOT = Path(".agg_pipeline")
 
@@ -46,14 +44,10 @@ def use_target(root: Path) -> Environment:
 @contextlib.contextmanager
 def connect(root: Path) -> Iterator[AggGateway]:
     """A gateway to the target, its contract checked."""
-    resource = resources_for(use_target(root))["supabase"]
-    assert isinstance(resource, SupabaseResource)
-    resolved = SupabaseResource(environment=resource.environment, url=_value(resource.url),
-                                service_role_key=_value(resource.service_role_key), rest_path=resource.rest_path)
-    with resolved.connect() as gateway:
+    environment = use_target(root)
+    url, key = (os.environ[variable_for(name, environment)] for name in ("SUPABASE_URL", "SUPABASE_SERVICE_ROLE_KEY"))
+    rest_path = os.environ.get(variable_for("SUPABASE_REST_PATH", environment), "/rest/v1")
+    gateway = AggGateway(open_transport(url, key, rest_path=rest_path))
+    with contextlib.closing(gateway):
         gateway.check_contract()
         yield gateway
-
-
-def _value(field: str) -> str:
-    return (field.get_value() or "") if isinstance(field, dg.EnvVar) else field

@@ -41,7 +41,7 @@ class PostgresTransport:
         if unknown := sorted(set(params) - set(types)):
             raise PermanentError(function, "PGRST202", f"it has no parameter {', '.join(unknown)}")
         arguments = sql.SQL(", ").join(
-            sql.SQL("{} => {}::{}").format(sql.Identifier(name), sql.Placeholder(name), sql.SQL(types[name]))  # type: ignore[arg-type]
+            sql.SQL("{} => {}::{}").format(sql.Identifier(name), sql.Placeholder(name), sql.SQL(types[name]))
             for name in params
         )
         query = sql.SQL("select to_jsonb(result) from {}({}) result").format(sql.Identifier("public", function), arguments)
