@@ -106,7 +106,7 @@ def _roll_up(bars: pd.DataFrame, source: Timeframe, target: Timeframe, agg_start
     )
     sums = windows[["vol", "weight", "weighted", "trade_count"]].sum(min_count=1)
     built["vol"] = sums["vol"]
-    built["vwap"] = sums["weighted"] / sums["weight"].where(sums["weight"] > 0)
+    built["vwap"] = sums["weighted"] / sums["weight"]  # 0 / 0 is NaN: unknown
     built["trade_count"] = sums["trade_count"]
     built["expected_candles"] = target.minutes // source.minutes
     built["quality_score"] = _quality(built["source_candles"], built["expected_candles"])

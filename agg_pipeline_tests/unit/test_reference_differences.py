@@ -58,7 +58,7 @@ def test_the_same_bar_of_another_timeframe_is_another_bar() -> None:
 
 def test_a_bar_twice_is_surplus_the_second_time() -> None:
     bars = day()[D1]
-    assert differences(bars, pd.concat([bars, bars]))["problem"].tolist() == ["surplus"]
+    assert differences(bars, pd.concat([bars, bars.assign(close=99.0)]))["problem"].tolist() == ["surplus"]
 
 
 def test_prices_must_be_equal_to_the_last_bit() -> None:
