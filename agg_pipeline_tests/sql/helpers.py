@@ -58,7 +58,8 @@ def put_bars(db: psycopg.Connection, symbol: str, bars: Sequence[Row], timeframe
     db.execute(
         """insert into public.data_bars (canonical_symbol, timeframe, source, ts_utc, open, high, low, close, vol, vwap,
                                          trade_count, is_partial)
-           select %s, %s, 'test', b.* from unnest(%s::timestamptz[], %s::float8[], %s::float8[], %s::float8[], %s::float8[],
+           select %s, %s, 'test', b.* from unnest(%s::timestamptz[], %s::float8[], %s::float8[], %s::float8[],
+               %s::float8[],
                                                   %s::float8[], %s::float8[], %s::int[], %s::bool[]) b
            on conflict (canonical_symbol, timeframe, ts_utc) do update
               set open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close,
@@ -102,7 +103,8 @@ def catch_up(
     """One catch-up of one task that nobody has leased (or with the token of a lease)."""
     return scalar(
         db,
-        """select public.catchup_aggregation_range(p_symbol => %s, p_to_tf => %s, p_start_cursor_utc => %s, p_max_windows => %s,
+        """select public.catchup_aggregation_range(p_symbol => %s, p_to_tf => %s, p_start_cursor_utc => %s,
+            p_max_windows => %s,
              p_now_utc => %s, p_derivation_version => %s, p_ignore_confirmation => %s, p_lease_token => %s)""",
         [symbol, timeframe, start and at(start), max_windows, at(now), version, ignore_confirmation, token],
     )
@@ -160,7 +162,12 @@ def task(symbol: str, timeframe: str, **more: object) -> Row:
 
 
 def tick(
-    db: psycopg.Connection, now: str | dt.datetime, *, limit: int | None = None, max_windows: int = 1000, env: str = "PROD"
+    db: psycopg.Connection,
+    now: str | dt.datetime,
+    *,
+    limit: int | None = None,
+    max_windows: int = 1000,
+    env: str = "PROD",
 ) -> list[Row]:
     """What a run does: select, lease, catch up, finish. The results of the catch-up, one per due task, in due order."""
     now = at(now) if isinstance(now, str) else now
@@ -172,7 +179,9 @@ def tick(
     results = batch(db, "catchup_aggregation_batch", leases, p_now_utc=now, p_max_windows=max_windows)
     assert not any("error" in result for result in results), results
     outcomes = [
-        task(lease["canonical_symbol"], lease["timeframe"], lease_token=lease["lease_token"], success=True, stats=result)
+        task(
+            lease["canonical_symbol"], lease["timeframe"], lease_token=lease["lease_token"], success=True, stats=result
+        )
         for lease, result in zip(leases, results, strict=True)
     ]
     finished = batch(db, "agg_finish_batch", outcomes, p_now_utc=now)
@@ -192,7 +201,8 @@ def live(db: psycopg.Connection, symbol: str, timeframe: str) -> list[Row]:
     """Live derived bars by time."""
     return rows(
         db,
-        "select * from public.derived_data_bars where canonical_symbol = %s and timeframe = %s and deleted_at is null order by ts_utc",
+        "select * from public.derived_data_bars where canonical_symbol = %s and timeframe = %s "
+        "and deleted_at is null order by ts_utc",
         [symbol, timeframe],
     )
 
@@ -219,7 +229,9 @@ def history(db: psycopg.Connection, symbol: str, timeframe: str) -> list[tuple[i
 
 
 def state(db: psycopg.Connection, symbol: str, timeframe: str) -> Row:
-    return rows(db, "select * from public.data_agg_state where canonical_symbol = %s and timeframe = %s", [symbol, timeframe])[0]
+    return rows(
+        db, "select * from public.data_agg_state where canonical_symbol = %s and timeframe = %s", [symbol, timeframe]
+    )[0]
 
 
 def cursor(db: psycopg.Connection, symbol: str, timeframe: str) -> str | None:
@@ -237,7 +249,8 @@ def alter_task(db: psycopg.Connection, symbol: str, timeframe: str, **columns: o
 
 def dirty(db: psycopg.Connection, symbol: str, timeframe: str) -> list[tuple[str | None, str | None]]:
     found = db.execute(
-        "select from_utc, to_utc from public.agg_dirty_ranges where canonical_symbol = %s and timeframe = %s order by 1, 2",
+        "select from_utc, to_utc from public.agg_dirty_ranges "
+        "where canonical_symbol = %s and timeframe = %s order by 1, 2",
         [symbol, timeframe],
     ).fetchall()
     return [(clock(begin), clock(end)) for begin, end in found]
@@ -250,3 +263,18 @@ def refused(db: psycopg.Connection, sqlstate: str, match: str, hint: str = "") -
         yield
     assert raised.value.sqlstate == sqlstate
     assert hint in (raised.value.diag.message_hint or "")
+
+
+@contextlib.contextmanager
+def fresh_database(dsn: str, name: str) -> Iterator[str]:
+    """A database on the same server, with the default privileges of a Supabase project; dropped at the end."""
+    browsers = "anon, authenticated, service_role"
+    with psycopg.connect(dsn, autocommit=True) as server:
+        server.execute(f"drop database if exists {name} with (force)")
+        server.execute(f"create database {name}")
+        own = psycopg.conninfo.make_conninfo(dsn, dbname=name, options="-c timezone=UTC")
+        with psycopg.connect(own, autocommit=True) as db:
+            for kind in ("tables", "sequences", "functions"):
+                db.execute(f"alter default privileges in schema public grant all on {kind} to {browsers}")
+        yield own
+        server.execute(f"drop database {name} with (force)")

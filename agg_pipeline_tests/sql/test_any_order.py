@@ -1,7 +1,6 @@
-"""Whatever comes in whatever order: once nothing is due, every bar is what a fresh computation from the raw bars gives."""
+"""Whatever comes in whatever order: when nothing is due, every bar is what a fresh computation gives."""
 
 import datetime as dt
-from collections.abc import Iterator
 
 import pandas as pd
 import psycopg
@@ -56,8 +55,17 @@ class AnyOrder(RuleBasedStateMachine):
         for symbol, base in BASE.items():
             register(self.db, symbol, base=base, start="00:07")
 
-    @rule(target=raw_ranges, symbol=symbols, minute=minutes, length=lengths, step=st.sampled_from([1, 1, 1, 2, 7]), change=changes)
-    def put(self, symbol: str, minute: int, length: int, step: int, change: dict) -> tuple[str, dt.datetime, dt.datetime]:
+    @rule(
+        target=raw_ranges,
+        symbol=symbols,
+        minute=minutes,
+        length=lengths,
+        step=st.sampled_from([1, 1, 1, 2, 7]),
+        change=changes,
+    )
+    def put(
+        self, symbol: str, minute: int, length: int, step: int, change: dict
+    ) -> tuple[str, dt.datetime, dt.datetime]:
         """Upsert a run of bars, with holes if step > 1."""
         base = BASE[symbol]
         first = at("00:00") + dt.timedelta(minutes=minute - minute % base.minutes)
@@ -71,7 +79,10 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(chosen=raw_ranges, close=st.sampled_from([100.5, None, 130]))
     def correct(self, chosen: tuple[str, dt.datetime, dt.datetime], close: float | None) -> None:
-        self.db.execute("update data_bars set close = %s where canonical_symbol = %s and ts_utc >= %s and ts_utc < %s", [close, *chosen])
+        self.db.execute(
+            "update data_bars set close = %s where canonical_symbol = %s and ts_utc >= %s and ts_utc < %s",
+            [close, *chosen],
+        )
 
     @rule(chosen=raw_ranges, by=st.sampled_from([1, 5, 60]))
     def move(self, chosen: tuple[str, dt.datetime, dt.datetime], by: int) -> None:
@@ -80,9 +91,12 @@ class AnyOrder(RuleBasedStateMachine):
         by = max(by, BASE[symbol].minutes)
         self.db.execute(
             """update data_bars b set ts_utc = ts_utc + make_interval(mins => %s)
-                where canonical_symbol = %s and ts_utc >= %s and ts_utc < %s and (extract(minute from ts_utc)::int / 5) %% 2 = 0
-                  and not exists (select from data_bars o where o.canonical_symbol = b.canonical_symbol and o.timeframe = b.timeframe
-                                     and o.ts_utc in (b.ts_utc + make_interval(mins => %s), b.ts_utc - make_interval(mins => %s)))""",
+                where canonical_symbol = %s and ts_utc >= %s and ts_utc < %s and (extract(minute
+                    from ts_utc)::int / 5) %% 2 = 0
+                  and not exists (select from data_bars o where o.canonical_symbol = b.canonical_symbol
+                      and o.timeframe = b.timeframe
+                                     and o.ts_utc in (b.ts_utc + make_interval(mins => %s), b.ts_utc -
+                                         make_interval(mins => %s)))""",
             [by, symbol, begin, end, by, by],
         )
 
@@ -107,12 +121,21 @@ class AnyOrder(RuleBasedStateMachine):
     def tick_that_never_finishes(self, max_windows: int) -> list[dict]:
         tasks = [task(*key) for key in due(self.db, self.now, limit=3)]
         leased = batch(self.db, "agg_start_batch", tasks, p_now_utc=self.now, p_owner="lost") if tasks else []
-        return batch(self.db, "catchup_aggregation_batch", leased, p_now_utc=self.now, p_max_windows=max_windows) if leased else []
+        return (
+            batch(self.db, "catchup_aggregation_batch", leased, p_now_utc=self.now, p_max_windows=max_windows)
+            if leased
+            else []
+        )
 
     @rule(lost=leases)
     def a_lost_run_comes_back_late(self, lost: list[dict]) -> None:
         if lost:
-            batch(self.db, "catchup_aggregation_batch", [{**lease, "lease_token": 1} for lease in lost], p_now_utc=self.now)
+            batch(
+                self.db,
+                "catchup_aggregation_batch",
+                [{**lease, "lease_token": 1} for lease in lost],
+                p_now_utc=self.now,
+            )
 
     @rule(symbol=symbols, timeframe=st.sampled_from(["5m", "15m", "1h", "4h", "1d"]), enabled=st.booleans())
     def switch(self, symbol: str, timeframe: str, enabled: bool) -> None:
@@ -142,14 +165,15 @@ class AnyOrder(RuleBasedStateMachine):
 
 
 @pytest.fixture
-def dsn(stack: Stack, clean: psycopg.Connection) -> Iterator[str]:
-    yield stack.dsn
+def dsn(stack: Stack, clean: psycopg.Connection) -> str:
+    return stack.dsn
 
 
 def test_bars_equal_a_fresh_computation_after_any_sequence_of_events(dsn: str) -> None:
     run_state_machine_as_test(
         lambda: AnyOrder(dsn),
         settings=settings(
-            max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck), database=None
+            max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck),
+            database=None
         ),
     )  # fmt: skip

@@ -26,7 +26,9 @@ NOW = "23:59"
 def five_minutes(db: psycopg.Connection, *bars: dict, now: str = NOW) -> dict:
     """The 5m bar of 10:00 from these changes to the 1m bars of 10:00, 10:01, ..."""
     register(db, "EURUSD")
-    put_bars(db, "EURUSD", [bar(at("10:00") + dt.timedelta(minutes=n), 100 + n) | change for n, change in enumerate(bars)])
+    put_bars(
+        db, "EURUSD", [bar(at("10:00") + dt.timedelta(minutes=n), 100 + n) | change for n, change in enumerate(bars)]
+    )
     catch_up(db, "EURUSD", "5m", now)
     (row,) = live(db, "EURUSD", "5m")
     return row
@@ -36,9 +38,18 @@ def test_a_complete_bar_sums_up_its_five_source_bars(db: psycopg.Connection) -> 
     row = five_minutes(db, {}, {}, {}, {}, {})
     assert (row["open"], row["high"], row["low"], row["close"]) == (100, 106, 98, 105)
     assert (row["vol"], row["vwap"], row["trade_count"]) == (50, 102, 15)
-    assert (row["source_timeframe"], row["source_candles"], row["expected_candles"], row["quality_score"]) == ("1m", 5, 5, 2)
+    assert (row["source_timeframe"], row["source_candles"], row["expected_candles"], row["quality_score"]) == (
+        "1m",
+        5,
+        5,
+        2,
+    )
     assert (row["ts_utc"], row["is_partial"], row["revision"], row["source"]) == (at("10:00"), False, 1, "agg")
-    assert row["raw"] == {"source_timeframe": "1m", "from": "2026-01-05T10:00:00+00:00", "to": "2026-01-05T10:05:00+00:00"}
+    assert row["raw"] == {
+        "source_timeframe": "1m",
+        "from": "2026-01-05T10:00:00+00:00",
+        "to": "2026-01-05T10:05:00+00:00",
+    }
 
 
 def test_open_and_close_go_by_time_not_by_arrival(db: psycopg.Connection) -> None:
@@ -82,7 +93,12 @@ def test_sums_are_null_only_if_everything_is_unknown(db: psycopg.Connection) -> 
 def test_vwap_weighs_only_bars_that_have_both_price_and_volume(db: psycopg.Connection) -> None:
     """A bar without a vwap must not pull the average towards 0, one without a volume must not count at all."""
     row = five_minutes(
-        db, {"vwap": 10, "vol": 1}, {"vwap": 20, "vol": 3}, {"vwap": None, "vol": 100}, {"vwap": 999, "vol": None}, {"vol": 0}
+        db,
+        {"vwap": 10, "vol": 1},
+        {"vwap": 20, "vol": 3},
+        {"vwap": None, "vol": 100},
+        {"vwap": 999, "vol": None},
+        {"vol": 0},
     )
     assert row["vwap"] == 17.5
     assert row["vol"] == 104
@@ -106,7 +122,12 @@ def test_a_negative_trade_count_is_unknown_and_its_row_stays_valid(db: psycopg.C
 
 INVALID = {
     "price missing": [{"open": None}, {"high": None}, {"low": None}, {"close": None}],
-    "price not finite": [{"open": float("nan")}, {"high": float("inf")}, {"low": float("-inf")}, {"close": float("nan")}],
+    "price not finite": [
+        {"open": float("nan")},
+        {"high": float("inf")},
+        {"low": float("-inf")},
+        {"close": float("nan")},
+    ],
     "high below low": [{"high": 1, "low": 2}],
     "open outside low to high": [{"open": 1}, {"open": 1000}],
     "close outside low to high": [{"close": 1}, {"close": 1000}],
@@ -114,7 +135,9 @@ INVALID = {
 }
 
 
-@pytest.mark.parametrize(("reason", "change"), [(reason, change) for reason, some in INVALID.items() for change in some])
+@pytest.mark.parametrize(
+    ("reason", "change"), [(reason, change) for reason, some in INVALID.items() for change in some]
+)
 def test_an_invalid_row_counts_as_missing_and_is_named(db: psycopg.Connection, reason: str, change: dict) -> None:
     register(db, "EURUSD")
     put(db, "EURUSD", "10:00", 10)
@@ -168,7 +191,8 @@ SOURCE = {"5m": "1m", "15m": "5m", "1h": "5m", "4h": "1h", "1d": "1h"}
 
 
 @pytest.mark.parametrize(
-    ("timeframe", "found", "quality"), [(tf, found, quality) for tf, table in FOUND_TO_QUALITY.items() for found, quality in table.items()]
+    ("timeframe", "found", "quality"),
+    [(tf, found, quality) for tf, table in FOUND_TO_QUALITY.items() for found, quality in table.items()],
 )
 def test_quality_says_how_much_of_the_window_was_there(
     db: psycopg.Connection, timeframe: str, found: int, quality: int | None
@@ -295,7 +319,8 @@ def test_a_row_at_the_end_of_time_moves_no_cursor(db: psycopg.Connection, ts: st
     register(db, "EURUSD")
     put(db, "EURUSD", "10:00", 5)
     db.execute(
-        "insert into data_bars (canonical_symbol, timeframe, ts_utc, open, high, low, close, source) values ('EURUSD', '1m', %s, 1, 1, 1, 1, 't')",
+        "insert into data_bars (canonical_symbol, timeframe, ts_utc, open, high, low, close, source) "
+        "values ('EURUSD', '1m', %s, 1, 1, 1, 1, 't')",
         [ts],
     )
     assert clock(catch_up(db, "EURUSD", "5m", NOW)["cursor_advanced_to"]) == "10:05"

@@ -7,20 +7,24 @@ import pytest
 
 from agg_pipeline.local import Stack
 from agg_pipeline.migrations import migrate, migrations
-from agg_pipeline_tests.sql.helpers import rows, scalar
+from agg_pipeline_tests.sql.helpers import fresh_database, rows, scalar
 
 BROWSER_ROLES = ["anon", "authenticated"]
 OURS = """
   from pg_proc p where p.pronamespace = 'public'::regnamespace
    and not exists (select from pg_depend d where d.objid = p.oid and d.deptype = 'e')"""
 PREDECESSOR_RPCS = {
-    "agg_get_due_tasks": "p_env_name text, p_now_utc timestamp with time zone DEFAULT now(), p_limit integer DEFAULT 20, p_running_stale_seconds integer DEFAULT 900",
+    "agg_get_due_tasks": "p_env_name text, p_now_utc timestamp with time zone DEFAULT now(), p_limit "
+    "integer DEFAULT 20, p_running_stale_seconds integer DEFAULT 900",
     "agg_start": "p_symbol text, p_tf text, p_now_utc timestamp with time zone DEFAULT now()",
     "agg_bootstrap_cursor": "p_symbol text, p_to_tf text, p_now_utc timestamp with time zone DEFAULT now()",
-    "catchup_aggregation_range": "p_symbol text, p_to_tf text, p_start_cursor_utc timestamp with time zone, p_max_windows integer DEFAULT 100, "
-    "p_now_utc timestamp with time zone DEFAULT NULL::timestamp with time zone, p_derivation_version integer DEFAULT 1, "
+    "catchup_aggregation_range": "p_symbol text, p_to_tf text, p_start_cursor_utc timestamp with time zone, "
+    "p_max_windows integer DEFAULT 100, "
+    "p_now_utc timestamp with time zone DEFAULT NULL::timestamp with time zone, p_derivation_version "
+    "integer DEFAULT 1, "
     "p_ignore_confirmation boolean DEFAULT false",
-    "agg_finish": "p_symbol text, p_tf text, p_success boolean, p_new_cursor_utc timestamp with time zone DEFAULT NULL::timestamp with time zone, "
+    "agg_finish": "p_symbol text, p_tf text, p_success boolean, p_new_cursor_utc timestamp with time zone "
+    "DEFAULT NULL::timestamp with time zone, "
     "p_stats jsonb DEFAULT NULL::jsonb, p_fail_kind text DEFAULT NULL::text, p_error text DEFAULT NULL::text, "
     "p_now_utc timestamp with time zone DEFAULT now(), p_auto_disable_hard_fail_threshold integer DEFAULT 3",
     "sync_agg_state_from_registry": "p_env_name text DEFAULT 'prod'::text, "
@@ -52,11 +56,14 @@ def assert_closed(db: psycopg.Connection, role: str) -> None:
     if role == "public":  # has_..._privilege knows no such role; grantee 0 in an ACL, or no ACL at all for a function
         db.execute("create role nobody_in_particular")
         role = "nobody_in_particular"
-    callable_ = rows(db, f"select p.oid::regprocedure::text as what {OURS} and has_function_privilege(%s, p.oid, 'execute')", [role])
+    callable_ = rows(
+        db, f"select p.oid::regprocedure::text as what {OURS} and has_function_privilege(%s, p.oid, 'execute')", [role]
+    )
     assert callable_ == []
     relations = rows(
         db,
-        """select relname from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'p', 'v', 'm', 'f')
+        """select relname from pg_class where relnamespace = 'public'::regnamespace
+            and relkind in ('r', 'p', 'v', 'm', 'f')
              and has_table_privilege(%s, oid, 'select, insert, update, delete, truncate, references, trigger')""",
         [role],
     )
@@ -79,14 +86,20 @@ def test_what_later_migrations_make_is_closed_as_well(db: psycopg.Connection, ro
 
 
 def test_every_table_has_row_level_security(db: psycopg.Connection) -> None:
-    found = rows(db, "select relname, relrowsecurity from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'p')")
+    found = rows(
+        db,
+        "select relname, relrowsecurity from pg_class where relnamespace = 'public'::regnamespace "
+        "and relkind in ('r', 'p')",
+    )
     assert {row["relname"] for row in found if not row["relrowsecurity"]} == set()
     assert {row["relname"] for row in found} >= set(SERVICE_ROLE)
 
 
 def test_every_view_reads_with_the_rights_of_its_reader(db: psycopg.Connection) -> None:
     """A view of its owner would step around row level security."""
-    found = rows(db, "select relname, reloptions from pg_class where relnamespace = 'public'::regnamespace and relkind = 'v'")
+    found = rows(
+        db, "select relname, reloptions from pg_class where relnamespace = 'public'::regnamespace and relkind = 'v'"
+    )
     assert found
     assert [row["relname"] for row in found if "security_invoker=true" not in (row["reloptions"] or [])] == []
 
@@ -100,7 +113,8 @@ def test_every_function_pins_its_search_path(db: psycopg.Connection) -> None:
 def test_the_service_role_has_exactly_what_it_needs(db: psycopg.Connection) -> None:
     found = rows(
         db,
-        """select relname, array(select kind from unnest(array['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) kind
+        """select relname, array(select kind from unnest(array['SELECT', 'INSERT', 'UPDATE', 'DELETE',
+            'TRUNCATE', 'REFERENCES', 'TRIGGER']) kind
                                   where has_table_privilege('service_role', c.oid, kind)) as kinds
              from pg_class c where relnamespace = 'public'::regnamespace and relkind in ('r', 'p', 'v')""",
     )
@@ -110,11 +124,16 @@ def test_the_service_role_has_exactly_what_it_needs(db: psycopg.Connection) -> N
 def test_an_ingester_can_upsert_bars_and_nothing_more(db: psycopg.Connection) -> None:
     db.execute("insert into core_asset_registry_all (canonical_symbol) values ('EURUSD')")
     db.execute("set local role service_role")
-    upsert = """insert into public.data_bars (canonical_symbol, timeframe, ts_utc, source) values ('EURUSD', '1m', '2026-01-05Z', 's')
+    upsert = """insert into public.data_bars (canonical_symbol, timeframe, ts_utc, source)
+        values ('EURUSD', '1m', '2026-01-05Z', 's')
                 on conflict (canonical_symbol, timeframe, ts_utc) do update set close = 1"""
     db.execute(upsert)
     db.execute(upsert)
-    for forbidden in ("delete from public.data_bars", "truncate public.data_bars", "select * from public.agg_dirty_ranges"):
+    for forbidden in (
+        "delete from public.data_bars",
+        "truncate public.data_bars",
+        "select * from public.agg_dirty_ranges",
+    ):
         with pytest.raises(psycopg.errors.InsufficientPrivilege), db.transaction():
             db.execute(forbidden)  # type: ignore[call-overload]
 
@@ -138,7 +157,9 @@ def test_there_is_one_overload_of_each_function(db: psycopg.Connection) -> None:
 
 
 @pytest.mark.parametrize("name", PREDECESSOR_RPCS)
-def test_the_functions_of_the_predecessor_keep_their_parameters_and_new_ones_go_last(db: psycopg.Connection, name: str) -> None:
+def test_the_functions_of_the_predecessor_keep_their_parameters_and_new_ones_go_last(
+    db: psycopg.Connection, name: str
+) -> None:
     arguments = scalar(db, f"select pg_get_function_arguments(p.oid) {OURS} and p.proname = %s", [name])
     had = PREDECESSOR_RPCS[name]
     assert arguments.startswith(had)
@@ -155,37 +176,36 @@ def test_statuses_and_error_codes_never_ask_postgrest_to_retry(db: psycopg.Conne
 
 @pytest.fixture
 def own_database(stack: Stack) -> Iterator[str]:
-    """An empty database on the same server: roles are there, default privileges like those of a Supabase project too."""
-    with psycopg.connect(stack.dsn, autocommit=True) as server:
-        server.execute("drop database if exists fresh with (force)")
-        server.execute("create database fresh")
-        dsn = psycopg.conninfo.make_conninfo(stack.dsn, dbname="fresh")
-        with psycopg.connect(dsn, autocommit=True) as db:
-            for kind in ("tables", "sequences", "functions"):
-                db.execute(f"alter default privileges in schema public grant all on {kind} to anon, authenticated, service_role")  # type: ignore[call-overload]
+    with fresh_database(stack.dsn, "fresh") as dsn:
         yield dsn
-        server.execute("drop database fresh with (force)")
+
+
+# All that a migration can change, without the oids.
+CATALOGUE = {
+    "functions": f"""
+        select p.oid::regprocedure::text, pg_get_functiondef(p.oid), p.proacl::text, obj_description(p.oid) {OURS}""",
+    "relations": """
+        select relname, relkind, relacl::text, relrowsecurity, reloptions, obj_description(oid), pg_get_viewdef(oid)
+          from pg_class where relnamespace = 'public'::regnamespace""",
+    "columns": """
+        select table_name, ordinal_position, column_name, data_type, column_default, is_nullable
+          from information_schema.columns where table_schema = 'public'""",
+    "constraints": """
+        select conrelid::regclass::text, conname, pg_get_constraintdef(oid)
+          from pg_constraint where connamespace = 'public'::regnamespace""",
+    "indexes": "select indexname, indexdef from pg_indexes where schemaname = 'public'",
+    "triggers": """
+        select tgname, tgrelid::regclass::text, pg_get_triggerdef(oid), tgenabled
+          from pg_trigger where not tgisinternal""",
+    "types": "select typname, typtype, obj_description(oid) from pg_type where typnamespace = 'public'::regnamespace",
+    "defaults": "select defaclrole::regrole::text, defaclobjtype, defaclacl::text from pg_default_acl",
+    "timeframes": "select * from public.agg_timeframes",
+}
 
 
 def catalogue(dsn: str) -> dict[str, list]:
-    """All that a migration can change, without the oids."""
     with psycopg.connect(dsn) as db:
-        return {
-            "functions": db.execute(f"select p.oid::regprocedure::text, pg_get_functiondef(p.oid), p.proacl::text, obj_description(p.oid) {OURS} order by 1").fetchall(),
-            "relations": db.execute(
-                """select relname, relkind, relacl::text, relrowsecurity, reloptions, obj_description(oid), pg_get_viewdef(oid)
-                     from pg_class where relnamespace = 'public'::regnamespace order by 1"""
-            ).fetchall(),
-            "columns": db.execute(
-                "select table_name, column_name, data_type, column_default, is_nullable from information_schema.columns where table_schema = 'public' order by 1, ordinal_position"
-            ).fetchall(),
-            "constraints": db.execute("select conrelid::regclass::text, conname, pg_get_constraintdef(oid) from pg_constraint where connamespace = 'public'::regnamespace order by 1, 2").fetchall(),
-            "indexes": db.execute("select indexdef from pg_indexes where schemaname = 'public' order by 1").fetchall(),
-            "triggers": db.execute("select tgname, tgrelid::regclass::text, pg_get_triggerdef(oid), tgenabled from pg_trigger where not tgisinternal order by 1, 2").fetchall(),
-            "types": db.execute("select typname, typtype, obj_description(oid) from pg_type where typnamespace = 'public'::regnamespace order by 1").fetchall(),
-            "defaults": db.execute("select defaclrole::regrole::text, defaclobjtype, defaclacl::text from pg_default_acl order by 1, 2").fetchall(),
-            "timeframes": db.execute("select * from public.agg_timeframes order by minutes").fetchall(),
-        }  # fmt: skip
+        return {what: db.execute(f"{query} order by 1, 2").fetchall() for what, query in CATALOGUE.items()}
 
 
 def test_the_migrations_applied_a_second_time_change_nothing(own_database: str) -> None:

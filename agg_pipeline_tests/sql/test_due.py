@@ -45,7 +45,9 @@ def test_selection_claims_nothing(db: psycopg.Connection) -> None:
 
 
 @pytest.mark.parametrize(("timeframe", "next_"), [("5m", "11:05"), ("15m", "11:15"), ("1h", "12:00")])
-def test_the_next_run_is_on_the_grid_however_late_this_one_was(db: psycopg.Connection, timeframe: str, next_: str) -> None:
+def test_the_next_run_is_on_the_grid_however_late_this_one_was(
+    db: psycopg.Connection, timeframe: str, next_: str
+) -> None:
     """Finish time plus interval would drift, and a 5m task would miss every second tick."""
     register(db, "EURUSD", start="10:00")
     put(db, "EURUSD", "10:00", 60)
@@ -141,7 +143,7 @@ def test_a_chain_longer_than_the_limit_is_cut_if_it_is_the_first(db: psycopg.Con
 
 @pytest.mark.parametrize("limit", [1, 3])
 def test_nobody_starves_when_more_is_due_than_the_limit(db: psycopg.Connection, limit: int) -> None:
-    """Three symbols whose chain never ends, one of them mandatory and preferred; a tick every five minutes for four hours."""
+    """Three symbols whose chain never ends, one of them mandatory and preferred; a tick every five minutes."""
     symbols = ["AAA", "BBB", "CCC"]
     register(db, *symbols, start="00:00")
     db.execute("update data_agg_state set is_mandatory = canonical_symbol = 'AAA'")
@@ -168,9 +170,13 @@ def test_what_has_waited_too_long_goes_before_what_is_mandatory(db: psycopg.Conn
     ("env", "found"),
     [("DEV", ["test"]), ("test", ["test"]), ("STAGE", ["live"]), ("prod", ["live"]), ("typo", ["live"]), (None, [])],
 )
-def test_the_environment_decides_which_assets_are_due(db: psycopg.Connection, env: str | None, found: list[str]) -> None:
+def test_the_environment_decides_which_assets_are_due(
+    db: psycopg.Connection, env: str | None, found: list[str]
+) -> None:
     ready(db, "live", "test")
-    db.execute("update core_asset_registry_all set active = canonical_symbol = 'live', test_active = canonical_symbol = 'test'")
+    db.execute(
+        "update core_asset_registry_all set active = canonical_symbol = 'live', test_active = canonical_symbol = 'test'"
+    )
     assert [symbol for symbol, _ in due(db, "10:05", env=env)] == found
 
 
@@ -191,7 +197,9 @@ def test_a_task_that_may_not_run_is_not_due(db: psycopg.Connection, setting: dic
     ready(db, "EURUSD")
     tick(db, "10:05")
     put(db, "EURUSD", "10:00", 5, high=500)
-    alter_task(db, "EURUSD", "5m", **({"running_started_at_utc": at("10:05")} if "status" in setting else {}), **setting)
+    alter_task(
+        db, "EURUSD", "5m", **({"running_started_at_utc": at("10:05")} if "status" in setting else {}), **setting
+    )
     assert due(db, "10:05") == []
 
 
@@ -252,7 +260,8 @@ def test_the_columns_are_those_that_the_predecessor_reads(db: psycopg.Connection
     ready(db, "EURUSD")
     (row,) = rows(db, "select * from agg_get_due_tasks('PROD', %s)", [at("10:05")])
     assert row == {
-        "canonical_symbol": "EURUSD", "timeframe": "5m", "source_timeframe": "1m", "run_interval_minutes": MINUTES["5m"],
+        "canonical_symbol": "EURUSD", "timeframe": "5m", "source_timeframe": "1m",
+        "run_interval_minutes": MINUTES["5m"],
         "aggregation_delay_seconds": 30, "last_agg_bar_ts_utc": None, "status": "idle", "hard_fail_streak": 0,
         "task_priority": 100,
     }  # fmt: skip

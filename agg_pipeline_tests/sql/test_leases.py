@@ -45,7 +45,8 @@ def eurusd(db: psycopg.Connection) -> psycopg.Connection:
 def test_a_start_gives_a_lease(eurusd: psycopg.Connection) -> None:
     lease = start(eurusd, "EURUSD", "5m", "10:05", owner="run 1", seconds=60)
     assert {key: lease[key] for key in lease if key not in ("lease_token", "lease_expires_at")} == {
-        "success": True, "canonical_symbol": "EURUSD", "timeframe": "5m", "source_timeframe": "1m", "run_interval_minutes": 5,
+        "success": True, "canonical_symbol": "EURUSD", "timeframe": "5m", "source_timeframe": "1m",
+        "run_interval_minutes": 5,
         "aggregation_delay_seconds": 30, "last_agg_bar_ts_utc": None,
     }  # fmt: skip
     assert (lease["lease_token"], dt.datetime.fromisoformat(lease["lease_expires_at"])) == (1, at("10:06"))
@@ -122,7 +123,12 @@ def test_the_holder_may_write_and_each_write_prolongs_the_lease(eurusd: psycopg.
     assert (result["bars_created"], dt.datetime.fromisoformat(result["lease_expires_at"])) == (2, at("10:11"))
     finish(eurusd, "EURUSD", "5m", "10:10", token=token)
     row = state(eurusd, "EURUSD", "5m")
-    assert (row["status"], row["lease_owner"], row["lease_expires_at"], row["running_started_at_utc"]) == ("idle", None, None, None)
+    assert (row["status"], row["lease_owner"], row["lease_expires_at"], row["running_started_at_utc"]) == (
+        "idle",
+        None,
+        None,
+        None,
+    )
 
 
 def test_a_stale_token_changes_nothing(eurusd: psycopg.Connection) -> None:
@@ -171,7 +177,11 @@ def test_a_caller_without_a_token_is_refused_if_the_lease_has_an_owner(eurusd: p
 
 @pytest.mark.parametrize(
     ("setting", "word"),
-    [({"enabled": False}, "disabled"), ({"status": "disabled"}, "disabled"), ({"paused_at_utc": "2026-01-05T00:00Z"}, "paused")],
+    [
+        ({"enabled": False}, "disabled"),
+        ({"status": "disabled"}, "disabled"),
+        ({"paused_at_utc": "2026-01-05T00:00Z"}, "paused"),
+    ],
     ids=str,
 )
 def test_without_a_token_a_task_that_an_operator_stopped_is_not_revived(
@@ -235,7 +245,13 @@ def test_a_success_clears_the_streaks_and_adds_to_the_totals(eurusd: psycopg.Con
     start(eurusd, "EURUSD", "5m", "10:11")
     finish(eurusd, "EURUSD", "5m", "10:12", stats={"bars_created": 4, "bars_quality_poor": "1", "windows_processed": 9})
     row = state(eurusd, "EURUSD", "5m")
-    assert (row["status"], row["hard_fail_streak"], row["transient_streak"], row["stale_streak"], row["last_error"]) == ("idle", 0, 0, 0, None)
+    assert (
+        row["status"],
+        row["hard_fail_streak"],
+        row["transient_streak"],
+        row["stale_streak"],
+        row["last_error"],
+    ) == ("idle", 0, 0, 0, None)
     assert (row["total_runs"], row["total_bars_created"], row["total_bars_quality_poor"]) == (3, 4, 1)
     assert row["last_successful_at_utc"] == at("10:12")
 
@@ -244,7 +260,12 @@ def test_a_transient_failure_leaves_the_task_idle_and_its_streak_unchanged(eurus
     fail(eurusd, "hard")
     assert fail(eurusd, "transient") == {"success": True, "failed": True, "kind": "transient"}
     row = state(eurusd, "EURUSD", "5m")
-    assert (row["status"], row["hard_fail_streak"], row["transient_streak"], row["last_error"]) == ("idle", 1, 1, "broken")
+    assert (row["status"], row["hard_fail_streak"], row["transient_streak"], row["last_error"]) == (
+        "idle",
+        1,
+        1,
+        "broken",
+    )
     assert row["next_run_at"] > at("10:10")
 
 
@@ -265,7 +286,9 @@ def test_at_the_limit_an_optional_task_is_disabled_and_a_mandatory_one_tried_aga
     assert start(eurusd, "EURUSD", "5m", "12:00")["success"] is is_mandatory
 
 
-def test_a_mandatory_task_heals_by_a_success_and_a_transient_failure_does_not_hide_it(eurusd: psycopg.Connection) -> None:
+def test_a_mandatory_task_heals_by_a_success_and_a_transient_failure_does_not_hide_it(
+    eurusd: psycopg.Connection,
+) -> None:
     fail(eurusd, "hard", threshold=1)
     fail(eurusd, "transient")
     assert state(eurusd, "EURUSD", "5m")["status"] == "hard_failed"
@@ -281,8 +304,12 @@ def test_an_outage_of_the_whole_database_disables_nothing(eurusd: psycopg.Connec
     assert state(eurusd, "EURUSD", "5m")["status"] == "idle"
 
 
-@pytest.mark.parametrize(("failures", "seconds"), [(1, 60), (2, 120), (5, 960), (9, 15_360), (10, 21_600), (60, 21_600)])
-def test_the_back_off_doubles_up_to_six_hours_give_or_take_a_fifth(db: psycopg.Connection, failures: int, seconds: int) -> None:
+@pytest.mark.parametrize(
+    ("failures", "seconds"), [(1, 60), (2, 120), (5, 960), (9, 15_360), (10, 21_600), (60, 21_600)]
+)
+def test_the_back_off_doubles_up_to_six_hours_give_or_take_a_fifth(
+    db: psycopg.Connection, failures: int, seconds: int
+) -> None:
     waits = [scalar(db, "select extract(epoch from _agg_backoff(%s))", [failures]) for _ in range(50)]
     assert seconds * 0.8 <= min(waits) < max(waits) <= seconds * 1.2
 
@@ -346,7 +373,10 @@ def test_a_release_frees_the_leases_of_one_owner_and_leaves_no_mark(eurusd: psyc
     start(eurusd, "EURUSD", "1h", "10:10", owner="run 2")
     assert scalar(eurusd, "select agg_release('run 1')") == {"released": 2}
     assert scalar(eurusd, "select agg_release('run 1')") == {"released": 0}
-    statuses = {row["timeframe"]: (row["status"], row["transient_streak"]) for row in rows(eurusd, "select * from data_agg_state")}
+    statuses = {
+        row["timeframe"]: (row["status"], row["transient_streak"])
+        for row in rows(eurusd, "select * from data_agg_state")
+    }
     assert (statuses["5m"], statuses["15m"], statuses["1h"]) == (("idle", 0), ("idle", 0), ("running", 0))
     assert due(eurusd, "10:10") == [("EURUSD", "5m")]
 
@@ -373,7 +403,12 @@ def test_a_batch_answers_in_the_order_of_its_input(db: psycopg.Connection) -> No
 def test_a_task_named_twice_is_refused_at_its_second_mention(eurusd: psycopg.Connection, function: str) -> None:
     if function == "agg_finish_batch":
         start(eurusd, "EURUSD", "5m", "10:10")
-    asked = [task("EURUSD", "5m", success=True), task("GBPUSD", "5m"), task("EURUSD", "5m", success=False), task("EURUSD", None)]  # type: ignore[arg-type]
+    asked = [
+        task("EURUSD", "5m", success=True),
+        task("GBPUSD", "5m"),
+        task("EURUSD", "5m", success=False),
+        task("EURUSD", None),
+    ]  # type: ignore[arg-type]
     first, unknown, second, nameless = batch(eurusd, function, asked, p_now_utc=at("10:10"))
     assert first["success"]
     assert "error" in unknown
@@ -397,7 +432,9 @@ def test_a_refused_task_does_not_stop_the_others(db: psycopg.Connection) -> None
     register(db, "A", "B", "C")
     for symbol in "ABC":
         put(db, symbol, "10:00", 5)
-    leases = batch(db, "agg_start_batch", [task(symbol, "5m") for symbol in "ABC"], p_now_utc=at("10:05"), p_owner="run 1")
+    leases = batch(
+        db, "agg_start_batch", [task(symbol, "5m") for symbol in "ABC"], p_now_utc=at("10:05"), p_owner="run 1"
+    )
     leases[1]["lease_token"] += 1
     leases.append(task("D", "5m"))
     results = batch(db, "catchup_aggregation_batch", leases, p_now_utc=at("10:05"))
@@ -446,7 +483,11 @@ def test_two_batches_in_opposite_order_do_not_wait_for_each_other(stack: Stack, 
 
     def one(asked: list[dict]) -> int:
         with psycopg.connect(stack.dsn, autocommit=True) as own:
-            return sum(row["bars_created"] for _ in range(5) for row in batch(own, "catchup_aggregation_batch", asked, p_now_utc=at("10:05")))
+            return sum(
+                row["bars_created"]
+                for _ in range(5)
+                for row in batch(own, "catchup_aggregation_batch", asked, p_now_utc=at("10:05"))
+            )
 
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         assert sum(pool.map(one, [tasks, tasks[::-1]] * 2)) == 30

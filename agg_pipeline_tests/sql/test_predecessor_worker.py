@@ -28,10 +28,16 @@ class Worker:
         self.rpc("ops_runlog_checkpoint", p_run_id=run_id, p_checkpoint="cron_start", p_details=Jsonb({"ts": str(now)}))
         due = rows(
             self.db,
-            "select * from agg_get_due_tasks(p_env_name => %s, p_now_utc => %s, p_limit => %s, p_running_stale_seconds => %s)",
+            "select * from agg_get_due_tasks(p_env_name => %s, p_now_utc => %s, p_limit => %s, "
+            "p_running_stale_seconds => %s)",
             ["DEV", now, limit, 900],
         )
-        self.rpc("ops_runlog_checkpoint", p_run_id=run_id, p_checkpoint="selected_due_tasks", p_details=Jsonb({"task_count": len(due)}))
+        self.rpc(
+            "ops_runlog_checkpoint",
+            p_run_id=run_id,
+            p_checkpoint="selected_due_tasks",
+            p_details=Jsonb({"task_count": len(due)}),
+        )
         for task in due:
             self.one(task["canonical_symbol"], task["timeframe"], now)
         self.rpc("ops_runlog_prune", p_job_name="agg-master", p_trigger="cron", p_keep=10)
@@ -41,21 +47,33 @@ class Worker:
         lease = self.rpc("agg_start", p_symbol=symbol, p_tf=timeframe, p_now_utc=now)
         if not lease["success"]:
             return
-        cursor = lease["last_agg_bar_ts_utc"] or self.rpc("agg_bootstrap_cursor", p_symbol=symbol, p_to_tf=timeframe, p_now_utc=now)
+        cursor = lease["last_agg_bar_ts_utc"] or self.rpc(
+            "agg_bootstrap_cursor", p_symbol=symbol, p_to_tf=timeframe, p_now_utc=now
+        )
         finish = {"p_symbol": symbol, "p_tf": timeframe, "p_now_utc": now, "p_auto_disable_hard_fail_threshold": 3}
         try:
             with self.db.transaction():
                 result = self.rpc(
-                    "catchup_aggregation_range", p_symbol=symbol, p_to_tf=timeframe, p_start_cursor_utc=cursor, p_max_windows=100,
+                    "catchup_aggregation_range", p_symbol=symbol, p_to_tf=timeframe, p_start_cursor_utc=cursor,
+                    p_max_windows=100,
                     p_now_utc=now, p_derivation_version=1, p_ignore_confirmation=False,
                 )  # fmt: skip
         except psycopg.DatabaseError as broken:
             self.log.append(str(broken).splitlines()[0])
-            self.rpc("agg_finish", p_success=False, p_fail_kind="hard", p_error=str(broken), p_stats=Jsonb({"error": str(broken)}), **finish)
+            self.rpc(
+                "agg_finish",
+                p_success=False,
+                p_fail_kind="hard",
+                p_error=str(broken),
+                p_stats=Jsonb({"error": str(broken)}),
+                **finish,
+            )
             return
         stats = {key: result[key] for key in ("windows_processed", "bars_created", "bars_quality_poor", "bars_skipped")}
         assert result["cursor_advanced_to"] is not None, "it would store null"
-        self.rpc("agg_finish", p_success=True, p_new_cursor_utc=result["cursor_advanced_to"], p_stats=Jsonb(stats), **finish)
+        self.rpc(
+            "agg_finish", p_success=True, p_new_cursor_utc=result["cursor_advanced_to"], p_stats=Jsonb(stats), **finish
+        )
 
 
 @pytest.fixture
@@ -83,7 +101,12 @@ def test_its_calls_build_every_level_as_the_data_comes(worker: Worker, db: psyco
         assert len(times(db, symbol, "15m")) == 44
     assert len(times(db, "EURUSD", "5m")) == 132
     task = state(db, "EURUSD", "5m")
-    assert (task["total_bars_created"], task["status"], task["hard_fail_streak"], task["last_error"]) == (132, "idle", 0, None)
+    assert (task["total_bars_created"], task["status"], task["hard_fail_streak"], task["last_error"]) == (
+        132,
+        "idle",
+        0,
+        None,
+    )
     assert {row["status"] for row in rows(db, "select * from ops_runlog")} == {"success"}
     assert len(rows(db, "select * from ops_runlog")) == 10
 
@@ -109,7 +132,16 @@ def test_it_cannot_revive_what_an_operator_disabled_under_its_hands(worker: Work
     worker.rpc("agg_start", p_symbol="EURUSD", p_tf="5m", p_now_utc=at("00:11"))
     alter_task(db, "EURUSD", "5m", status="disabled")
     with pytest.raises(psycopg.DatabaseError, match="EURUSD/5m is disabled"), db.transaction():
-        worker.rpc("agg_finish", p_symbol="EURUSD", p_tf="5m", p_success=True, p_new_cursor_utc=at("00:10"), p_stats=None, p_now_utc=at("00:11"), p_auto_disable_hard_fail_threshold=3)
+        worker.rpc(
+            "agg_finish",
+            p_symbol="EURUSD",
+            p_tf="5m",
+            p_success=True,
+            p_new_cursor_utc=at("00:10"),
+            p_stats=None,
+            p_now_utc=at("00:11"),
+            p_auto_disable_hard_fail_threshold=3,
+        )
     assert state(db, "EURUSD", "5m")["status"] == "disabled"
 
 

@@ -21,7 +21,10 @@ from agg_pipeline_tests.sql.helpers import (
 
 def asset(db: psycopg.Connection, symbol: str = "EURUSD", **columns: object) -> None:
     names = ", ".join(["canonical_symbol", *columns])
-    db.execute(f"insert into core_asset_registry_all ({names}) values ({', '.join(['%s'] * (len(columns) + 1))})", [symbol, *columns.values()])
+    db.execute(
+        f"insert into core_asset_registry_all ({names}) values ({', '.join(['%s'] * (len(columns) + 1))})",
+        [symbol, *columns.values()],
+    )
 
 
 def sync(db: psycopg.Connection, env: str = "PROD") -> dict:
@@ -30,7 +33,10 @@ def sync(db: psycopg.Connection, env: str = "PROD") -> dict:
 
 def tasks(db: psycopg.Connection, symbol: str = "EURUSD") -> list[str]:
     found = rows(
-        db, "select timeframe from data_agg_state join agg_timeframes using (timeframe) where canonical_symbol = %s order by minutes", [symbol]
+        db,
+        "select timeframe from data_agg_state join agg_timeframes using (timeframe) "
+        "where canonical_symbol = %s order by minutes",
+        [symbol],
     )
     return [row["timeframe"] for row in found]
 
@@ -59,10 +65,20 @@ def test_an_asset_gets_the_tasks_of_its_ladder(db: psycopg.Connection, columns: 
 def test_a_new_task_starts_idle_mandatory_and_with_its_ladder(db: psycopg.Connection) -> None:
     asset(db)
     sync(db)
-    for timeframe, source, minutes in [("5m", "1m", 5), ("15m", "5m", 15), ("1h", "5m", 60), ("4h", "1h", 240), ("1d", "1h", 1440)]:
+    for timeframe, source, minutes in [
+        ("5m", "1m", 5),
+        ("15m", "5m", 15),
+        ("1h", "5m", 60),
+        ("4h", "1h", 240),
+        ("1d", "1h", 1440),
+    ]:
         row = state(db, "EURUSD", timeframe)
         assert (row["source_timeframe"], row["run_interval_minutes"]) == (source, minutes)
-        assert (row["aggregation_delay_seconds"], row["late_deadline_seconds"], row["agg_start_utc"]) == (30, 900, at("00:00"))
+        assert (row["aggregation_delay_seconds"], row["late_deadline_seconds"], row["agg_start_utc"]) == (
+            30,
+            900,
+            at("00:00"),
+        )
         assert (row["status"], row["enabled"], row["is_mandatory"], row["task_priority"]) == ("idle", True, True, 100)
 
 
@@ -79,7 +95,8 @@ def test_a_second_sync_changes_nothing(db: psycopg.Connection) -> None:
     sync(db)
     before = rows(db, "select ctid, * from data_agg_state order by timeframe")
     assert sync(db) | {"timestamp_utc": None} == {
-        "success": True, "tasks_created": 0, "tasks_updated": 0, "tasks_disabled": 0, "timestamp_utc": None, "env": "PROD",
+        "success": True, "tasks_created": 0, "tasks_updated": 0, "tasks_disabled": 0, "timestamp_utc": None,
+        "env": "PROD",
         "agg_start_utc": "2026-01-05T00:00:00+00:00",
     }  # fmt: skip
     assert rows(db, "select ctid, * from data_agg_state order by timeframe") == before
@@ -91,14 +108,18 @@ def test_what_follows_from_the_ladder_is_repaired(db: psycopg.Connection) -> Non
     sync(db)
     alter_task(db, "EURUSD", "1h", source_timeframe="1m", run_interval_minutes=None)
     assert sync(db)["tasks_updated"] == 1
-    assert (state(db, "EURUSD", "1h")["source_timeframe"], state(db, "EURUSD", "1h")["run_interval_minutes"]) == ("5m", 60)
+    assert (state(db, "EURUSD", "1h")["source_timeframe"], state(db, "EURUSD", "1h")["run_interval_minutes"]) == (
+        "5m",
+        60,
+    )
 
 
 def test_what_an_operator_owns_is_never_overwritten(db: psycopg.Connection) -> None:
     asset(db)
     sync(db)
     owned = {
-        "enabled": False, "aggregation_delay_seconds": None, "late_deadline_seconds": 7, "task_priority": 1, "is_mandatory": False,
+        "enabled": False, "aggregation_delay_seconds": None, "late_deadline_seconds": 7, "task_priority": 1,
+        "is_mandatory": False,
         "agg_start_utc": at("03:00"), "paused_at_utc": at("01:00"), "pause_reason": "holiday", "status": "disabled",
         "last_agg_bar_ts_utc": at("04:00"), "hard_fail_streak": 2,
     }  # fmt: skip
@@ -130,7 +151,9 @@ def test_a_new_timeframe_is_one_row(db: psycopg.Connection, base: str) -> None:
     assert {timeframe for _, timeframe in due(db, "13:00")} == {"30m", "2h"}
     settle(db, "13:00")
     assert times(db, "EURUSD", "30m") == ["10:00", "10:30", "11:00", "11:30"]
-    assert [(row["source_timeframe"], row["source_candles"], row["expected_candles"]) for row in live(db, "EURUSD", "30m")] == [("5m", 6, 6)] * 4
+    assert [
+        (row["source_timeframe"], row["source_candles"], row["expected_candles"]) for row in live(db, "EURUSD", "30m")
+    ] == [("5m", 6, 6)] * 4
     put(db, "EURUSD", "10:35", timeframe=base, high=9999)
     settle(db, "13:00")
     assert [row["high"] == 9999 for row in live(db, "EURUSD", "30m")] == [False, True, False, False]
@@ -147,7 +170,11 @@ def test_a_calc_column_switches_a_new_timeframe_off(db: psycopg.Connection) -> N
 
 def test_registering_makes_an_asset_and_its_tasks(db: psycopg.Connection) -> None:
     result = scalar(db, "select agg_register_asset('EURUSD', %s, '5m', 'fx')", [at("03:00")])
-    assert (result["registered"], result["tasks_created"], result["agg_start_utc"]) == (True, 4, "2026-01-05T03:00:00+00:00")
+    assert (result["registered"], result["tasks_created"], result["agg_start_utc"]) == (
+        True,
+        4,
+        "2026-01-05T03:00:00+00:00",
+    )
     (row,) = rows(db, "select * from core_asset_registry_all")
     assert (row["base_timeframe"], row["asset_class"], row["active"], row["test_active"]) == ("5m", "fx", True, True)
 
@@ -156,7 +183,11 @@ def test_registering_again_keeps_what_is_there(db: psycopg.Connection) -> None:
     register(db, "EURUSD", start="03:00")
     db.execute("update core_asset_registry_all set active = false, notes = 'mine'")
     result = scalar(db, "select agg_register_asset('EURUSD', %s)", [at("09:00")])
-    assert (result["registered"], result["tasks_created"], result["agg_start_utc"]) == (False, 0, "2026-01-05T03:00:00+00:00")
+    assert (result["registered"], result["tasks_created"], result["agg_start_utc"]) == (
+        False,
+        0,
+        "2026-01-05T03:00:00+00:00",
+    )
     assert rows(db, "select active, notes from core_asset_registry_all") == [{"active": False, "notes": "mine"}]
 
 

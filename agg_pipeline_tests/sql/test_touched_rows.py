@@ -91,7 +91,11 @@ def test_a_moved_row_rebuilds_the_window_it_left_and_the_one_it_came_to(day: psy
     settle(day, NEXT_DAY)
     day.execute("update data_bars set ts_utc = %s where ts_utc = %s", [at("20:00"), at("10:00")])
     settle(day, NEXT_DAY)
-    found = {row["ts_utc"]: (row["revision"], row["source_candles"]) for row in live(day, "EURUSD", "5m") if row["revision"] > 1}
+    found = {
+        row["ts_utc"]: (row["revision"], row["source_candles"])
+        for row in live(day, "EURUSD", "5m")
+        if row["revision"] > 1
+    }
     assert found == {at("10:00"): (2, 4), at("20:00"): (3, 5)}
 
 
@@ -215,7 +219,11 @@ def test_two_catch_ups_of_one_task_take_turns(stack: Stack, clean: psycopg.Conne
     """The second begins while the first has written but not committed; it waits, and then finds nothing to do."""
     register(clean, "EURUSD")
     put(clean, "EURUSD", "10:00", 60)
-    with psycopg.connect(stack.dsn) as first, psycopg.connect(stack.dsn) as second, concurrent.futures.ThreadPoolExecutor() as pool:
+    with (
+        psycopg.connect(stack.dsn) as first,
+        psycopg.connect(stack.dsn) as second,
+        concurrent.futures.ThreadPoolExecutor() as pool,
+    ):
         assert catch_up(first, "EURUSD", "5m", "11:00")["bars_created"] == 12
         waiting = pool.submit(catch_up, second, "EURUSD", "5m", "11:00")
         wait_until_blocked(clean, second)
@@ -230,7 +238,11 @@ def test_a_catch_up_that_waited_sees_what_was_committed_meanwhile(stack: Stack, 
     register(clean, "EURUSD")
     put(clean, "EURUSD", "10:00", 10)
     settle(clean, "10:10")
-    with psycopg.connect(stack.dsn) as first, psycopg.connect(stack.dsn) as second, concurrent.futures.ThreadPoolExecutor() as pool:
+    with (
+        psycopg.connect(stack.dsn) as first,
+        psycopg.connect(stack.dsn) as second,
+        concurrent.futures.ThreadPoolExecutor() as pool,
+    ):
         put(clean, "EURUSD", "10:01", high=500)
         catch_up(first, "EURUSD", "5m", "10:10")
         put(clean, "EURUSD", "10:02", high=600)
@@ -239,7 +251,12 @@ def test_a_catch_up_that_waited_sees_what_was_committed_meanwhile(stack: Stack, 
         first.commit()
         waiting.result(timeout=10)
         second.commit()
-    assert [high for (high,) in clean.execute("select high from derived_data_bars where ts_utc = %s and timeframe = '5m' order by revision", [at("10:00")])] == [106, 500, 600]
+    assert [
+        high
+        for (high,) in clean.execute(
+            "select high from derived_data_bars where ts_utc = %s and timeframe = '5m' order by revision", [at("10:00")]
+        )
+    ] == [106, 500, 600]
     assert dirty(clean, "EURUSD", "5m") == []
 
 

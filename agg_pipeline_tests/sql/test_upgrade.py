@@ -8,7 +8,19 @@ import pytest
 
 from agg_pipeline.local import Stack
 from agg_pipeline.migrations import migrate
-from agg_pipeline_tests.sql.helpers import at, due, finish, live, rows, scalar, settle, start, state, times
+from agg_pipeline_tests.sql.helpers import (
+    at,
+    due,
+    finish,
+    fresh_database,
+    live,
+    rows,
+    scalar,
+    settle,
+    start,
+    state,
+    times,
+)
 
 KEPT = {
     "core_asset_registry_all": "canonical_symbol",
@@ -18,8 +30,10 @@ KEPT = {
     "ops_runlog": "id",
 }
 HEALTH_OF_THE_VALIDATOR = """
-create table public.quality_workerhealth (id uuid primary key default gen_random_uuid(), source text not null, category text);
-create table public.ops_issues (id uuid primary key default gen_random_uuid(), source text not null, title text, entity text);
+create table public.quality_workerhealth (id uuid primary key default gen_random_uuid(), source text not null,
+    category text);
+create table public.ops_issues (id uuid primary key default gen_random_uuid(), source text not null, title
+    text, entity text);
 insert into public.ops_issues (source, title) values ('validator', 'kept');
 """
 
@@ -27,16 +41,10 @@ insert into public.ops_issues (source, title) values ('validator', 'kept');
 @pytest.fixture
 def old_dsn(stack: Stack) -> Iterator[str]:
     """The predecessor's database, on our server."""
-    with psycopg.connect(stack.dsn, autocommit=True) as server:
-        server.execute("drop database if exists predecessor with (force)")
-        server.execute("create database predecessor")
-        dsn = psycopg.conninfo.make_conninfo(stack.dsn, dbname="predecessor", options="-c timezone=UTC")
+    with fresh_database(stack.dsn, "predecessor") as dsn:
         with psycopg.connect(dsn, autocommit=True) as db:
-            for kind in ("tables", "sequences", "functions"):
-                db.execute(f"alter default privileges in schema public grant all on {kind} to anon, authenticated, service_role")  # type: ignore[call-overload]
             db.execute(Path(__file__).with_name("predecessor.sql").read_bytes())
         yield dsn
-        server.execute("drop database predecessor with (force)")
 
 
 @pytest.fixture
@@ -82,21 +90,32 @@ def test_what_the_predecessor_left_open_to_browsers_is_closed(upgraded: psycopg.
     """_upsert_derived_bar, callable by anyone who has the public key, would write any bar."""
     found = rows(
         upgraded,
-        "select proname from pg_proc where pronamespace = 'public'::regnamespace and has_function_privilege(%s, oid, 'execute')",
+        "select proname from pg_proc where pronamespace = 'public'::regnamespace "
+        "and has_function_privilege(%s, oid, 'execute')",
         [role],
     )
     assert [row["proname"] for row in found] == ["of_the_user"], "which is not ours to close"
     tables = rows(
         upgraded,
-        "select relname from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'v') and has_table_privilege(%s, oid, 'select')",
+        "select relname from pg_class where relnamespace = 'public'::regnamespace "
+        "and relkind in ('r', 'v') and has_table_privilege(%s, oid, 'select')",
         [role],
     )
     assert tables == []
 
 
-def test_the_service_role_keeps_its_functions_and_its_grants_on_the_ingesters_tables(upgraded: psycopg.Connection) -> None:
-    assert scalar(upgraded, "select has_function_privilege('service_role', 'aggregate_1m_to_5m_window(text, timestamptz, timestamptz, int)', 'execute')")
-    kinds = "select array(select kind from unnest(array['SELECT', 'INSERT', 'UPDATE', 'DELETE']) kind where has_table_privilege('service_role', %s, kind))"
+def test_the_service_role_keeps_its_functions_and_its_grants_on_the_ingesters_tables(
+    upgraded: psycopg.Connection,
+) -> None:
+    assert scalar(
+        upgraded,
+        "select has_function_privilege('service_role', 'aggregate_1m_to_5m_window(text, timestamptz, "
+        "timestamptz, int)', 'execute')",
+    )
+    kinds = (
+        "select array(select kind from unnest(array['SELECT', 'INSERT', 'UPDATE', 'DELETE']) kind "
+        "where has_table_privilege('service_role', %s, kind))"
+    )
     assert scalar(upgraded, kinds, ["data_bars"]) == ["SELECT", "INSERT", "UPDATE"], "DELETE was revoked by the user"
     assert scalar(upgraded, kinds, ["core_asset_registry_all"]) == ["SELECT", "INSERT", "UPDATE", "DELETE"]
     assert scalar(upgraded, kinds, ["derived_data_bars"]) == ["SELECT"]
@@ -113,7 +132,10 @@ def test_the_pipeline_goes_on_where_the_predecessor_stopped(upgraded: psycopg.Co
     assert times(upgraded, "EURUSD", "1h") == ["00:00", "01:00", "02:00", "03:00", "04:00", "05:00"]
     assert state(upgraded, "EURUSD", "1h")["source_timeframe"] == "5m"
     assert (state(upgraded, "DAX", "1h")["status"], live(upgraded, "DAX", "1h")) == ("disabled", [])
-    assert rows(upgraded, "select timeframe from data_agg_state where canonical_symbol = 'EURUSD'") == [{"timeframe": "5m"}, {"timeframe": "1h"}], "calc_ flags were false"
+    assert rows(upgraded, "select timeframe from data_agg_state where canonical_symbol = 'EURUSD'") == [
+        {"timeframe": "5m"},
+        {"timeframe": "1h"},
+    ], "calc_ flags were false"
 
 
 def test_a_late_row_repairs_a_bar_of_the_predecessor(upgraded: psycopg.Connection) -> None:
@@ -129,7 +151,9 @@ def test_health_tables_in_the_shape_of_the_validator_stay_and_hurt_nothing(old_d
         db.execute(HEALTH_OF_THE_VALIDATOR)  # type: ignore[arg-type]
     migrate(old_dsn)
     with psycopg.connect(old_dsn, autocommit=True) as db:
-        assert rows(db, "select source, title, entity from ops_issues") == [{"source": "validator", "title": "kept", "entity": None}]
+        assert rows(db, "select source, title, entity from ops_issues") == [
+            {"source": "validator", "title": "kept", "entity": None}
+        ]
         for hour in (7, 8, 9):  # the third stale lease in a row would write an issue
             start(db, "EURUSD", "5m", f"{hour:02d}:00")
             due(db, f"{hour:02d}:30")

@@ -135,7 +135,8 @@ def test_a_paused_child_holds_its_parent_back(db: psycopg.Connection) -> None:
 
 @pytest.mark.parametrize(
     ("last", "next_", "now"),
-    [("10:00", "10:15", "10:20"), ("10:00", "22:00", "22:05"), ("2026-01-09T22:00", "2026-01-11T22:00", "2026-01-11T22:05"),
+    [("10:00", "10:15", "10:20"), ("10:00", "22:00", "22:05"), ("2026-01-09T22:00", "2026-01-11T22:00",
+    "2026-01-11T22:05"),
      ("2026-01-05T10:00", "2026-06-05T10:00", "2026-06-05T10:05")],
     ids=["a hole", "an outage", "a weekend", "five months"],
 )  # fmt: skip
@@ -249,7 +250,11 @@ def test_zero_windows_build_nothing(db: psycopg.Connection) -> None:
     register(db, "EURUSD")
     put(db, "EURUSD", "10:00", 5)
     assert catch_up(db, "EURUSD", "5m", "11:00", max_windows=0)["windows_processed"] == 0
-    result = scalar(db, "select catchup_aggregation_range('EURUSD', '5m', %s, p_max_windows => null, p_now_utc => %s)", [at("10:00"), at("11:00")])
+    result = scalar(
+        db,
+        "select catchup_aggregation_range('EURUSD', '5m', %s, p_max_windows => null, p_now_utc => %s)",
+        [at("10:00"), at("11:00")],
+    )
     assert result["windows_processed"] == 0
     assert times(db, "EURUSD", "5m") == []
 
