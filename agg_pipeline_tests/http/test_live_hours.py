@@ -82,7 +82,7 @@ def test_72_live_hours_over_a_weekend(one_gateway: AggGateway, clean: psycopg.Co
         for query in (COMPLETE_BUT_MISSING_5M, COMPLETE_BUT_MISSING_PARENT):
             missing = clean.execute(query, [now]).fetchall()
             assert not missing, f"at {now}: {missing}"
-    end = BEGIN + (HOURS + 3) * 60 * MINUTE
+    end = BEGIN + (HOURS + 30) * 60 * MINUTE  # past every deadline
     for bars in arrivals.values():  # what was still on its way at the end
         _load(gateway, bars)
     tick_until_quiet(gateway, end)
