@@ -169,6 +169,17 @@ def test_a_gap_before_an_open_window_is_not_passed_before_its_own_delay(db: psyc
     assert clock(catch_up(db, "EURUSD", "5m", "10:05:30")["cursor_advanced_to"]) == "10:05"
 
 
+def test_a_complete_window_after_a_gap_waits_until_the_gap_may_be_passed(db: psycopg.Connection) -> None:
+    """With a delay of ten minutes the bars of 10:00 may still come when those of 10:05 are all there."""
+    register(db, "EURUSD")
+    alter_task(db, "EURUSD", "5m", aggregation_delay_seconds=600)
+    put(db, "EURUSD", "09:55", 5)
+    catch_up(db, "EURUSD", "5m", "10:00")
+    put(db, "EURUSD", "10:05", 5)
+    assert built(db, "5m", "10:14:59") == ["09:55"]
+    assert built(db, "5m", "10:15") == ["09:55", "10:05"]
+
+
 def test_a_task_without_data_waits_without_failing(db: psycopg.Connection) -> None:
     register(db, "EURUSD")
     result = catch_up(db, "EURUSD", "5m", "10:00")
@@ -215,6 +226,16 @@ def test_max_windows_bounds_a_call_and_the_next_one_resumes(db: psycopg.Connecti
         seen.append((result["windows_processed"], clock(result["cursor_advanced_to"]), result["continue"]))
     assert seen == [(2, "10:10", True), (2, "10:20", True), (2, "10:30", True), (1, "10:35", False)]
     assert len(times(db, "EURUSD", "5m")) == 7
+
+
+def test_max_windows_counts_windows_not_rows(db: psycopg.Connection) -> None:
+    """Each window holds one row only: as many rows as two full windows are ten windows."""
+    register(db, "EURUSD")
+    for minute in range(0, 60, 5):
+        put(db, "EURUSD", f"10:{minute:02d}")
+    result = catch_up(db, "EURUSD", "5m", "12:00", max_windows=2)
+    assert (result["windows_processed"], result["bars_skipped"], result["continue"]) == (2, 2, True)
+    assert cursor(db, "EURUSD", "5m") == "10:10"
 
 
 def test_max_windows_counts_new_and_touched_windows_together(db: psycopg.Connection) -> None:
