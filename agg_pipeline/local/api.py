@@ -12,7 +12,7 @@ from agg_pipeline.local.cluster import url
 from agg_pipeline.local.files import Layout, State
 from agg_pipeline.local.privilege import Identity, environment
 
-# A fixed moment (2100-01-01), so that one secret gives one key: what stands in an .env file stays right after a restart.
+# A fixed moment (2100-01-01), so that one secret gives one key: an .env file stays right after a restart.
 KEY_EXPIRES = 4_102_444_800
 POOL = 10
 
@@ -35,10 +35,15 @@ def server_order(layout: Layout, identity: Identity, postgrest: Path, state: Sta
     reachable = identity.can_run(postgrest)
     argv = identity.argv([str(postgrest)]) if reachable else [str(postgrest)]
     return {
-        "name": "postgrest", "argv": argv, "env": env, "log": str(layout.log("postgrest")),
-        "uid": identity.uid if reachable else None, "gid": identity.gid if reachable else None,
-        "stop": int(signal.SIGTERM), "grace_s": 3.0,
-    }  # fmt: skip
+        "name": "postgrest",
+        "argv": argv,
+        "env": env,
+        "log": str(layout.log("postgrest")),
+        "uid": identity.uid if reachable else None,
+        "gid": identity.gid if reachable else None,
+        "stop": int(signal.SIGTERM),
+        "grace_s": 3.0,
+    }
 
 
 def is_ready(state: State) -> bool:

@@ -22,7 +22,7 @@ from agg_pipeline.local.privilege import Identity, environment
 ROLES: Path = Path(__file__).with_name("roles.sql")
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
-    "unix_socket_directories": "",  # none: their paths may have 107 bytes at most, and a killed server leaves them behind
+    "unix_socket_directories": "",  # none: 107 bytes of path at most, and kill -9 leaves them behind
     "max_connections": "100",
     "shared_buffers": "128MB",
     "effective_cache_size": "1GB",
@@ -70,10 +70,23 @@ def initialize(layout: Layout, identity: Identity, state: State, *, durable: boo
     try:
         identity.give(draft)
         identity.give(password)
-        done = identity.run([
-            str(identity.bin_dir / "initdb"), "-D", str(draft), "-U", "postgres", "-A", "scram-sha-256",
-            f"--pwfile={password}", "--locale=C", "-E", "UTF8", "--no-instructions", *([] if durable else ["--no-sync"]),
-        ])  # fmt: skip
+        done = identity.run(
+            [
+                str(identity.bin_dir / "initdb"),
+                "-D",
+                str(draft),
+                "-U",
+                "postgres",
+                "-A",
+                "scram-sha-256",
+                f"--pwfile={password}",
+                "--locale=C",
+                "-E",
+                "UTF8",
+                "--no-instructions",
+                *([] if durable else ["--no-sync"]),
+            ]
+        )
     finally:
         password.unlink(missing_ok=True)
     if done.returncode:
@@ -97,7 +110,9 @@ def reset_password(layout: Layout, identity: Identity, state: State) -> None:
         )
 
 
-def server_order(layout: Layout, identity: Identity, postgres: Postgres, state: State, *, durable: bool) -> dict[str, object]:
+def server_order(
+    layout: Layout, identity: Identity, postgres: Postgres, state: State, *, durable: bool
+) -> dict[str, object]:
     """Order for the supervisor. SIGINT is PostgreSQL's fast shutdown: it ends sessions and is consistent on disk."""
     settings = SETTINGS | ({} if durable else NOT_DURABLE) | {"port": str(state.db_port)}
     if postgres.major >= 18:
@@ -105,16 +120,21 @@ def server_order(layout: Layout, identity: Identity, postgres: Postgres, state: 
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     env = environment()
     if (left := stale_pid(layout.data)) is not None:
-        # A server killed with -9 leaves its pid in a file, and the next one refuses to start while any process has that pid: a
-        # stranger after a reboot, a zombie in a container. This variable excuses the pid; PostgreSQL's own check for
-        # surviving sessions (their shared memory) stays on, which it would not if we removed the file.
+        # A server killed with -9 leaves its pid in a file, and the next one refuses to start while any process has
+        # that pid: a stranger after a reboot, a zombie in a container. This variable excuses the pid; PostgreSQL's own
+        # check for surviving sessions (their shared memory) stays on, which it would not if we removed the file.
         env["PG_GRANDPARENT_PID"] = str(left)
     command = [str(identity.bin_dir / "postgres"), "-D", str(layout.data), *options]
     return {
-        "name": "postgres", "argv": identity.argv(command), "env": env,
-        "uid": identity.uid, "gid": identity.gid, "log": str(layout.log("postgres")),
-        "stop": int(signal.SIGINT), "grace_s": STOP_GRACE_S,
-    }  # fmt: skip
+        "name": "postgres",
+        "argv": identity.argv(command),
+        "env": env,
+        "uid": identity.uid,
+        "gid": identity.gid,
+        "log": str(layout.log("postgres")),
+        "stop": int(signal.SIGINT),
+        "grace_s": STOP_GRACE_S,
+    }
 
 
 def stale_pid(data: Path) -> int | None:
@@ -146,7 +166,7 @@ def _recorded_pid(data: Path) -> int | None:
 
 
 def _serves(pid: int, data: Path) -> bool:
-    """Whether a live process with this pid is the server of this folder. "The pid exists" would believe zombies and strangers."""
+    """Whether a live process with this pid serves this folder; "the pid exists" would believe zombies and strangers."""
     if sys.platform == "linux":
         try:  # a server's working folder is its data; a zombie has none
             return Path(f"/proc/{pid}/cwd").resolve(strict=True) == data.resolve()
@@ -192,10 +212,12 @@ def prepare_databases(state: State) -> None:
         with connection.transaction():
             if not _exists(connection, "select from pg_roles where rolname = 'authenticator'"):
                 connection.execute(ROLES.read_bytes())
-            for role, password in (("authenticator", state.authenticator_password), ("dagster", state.dagster_password)):
+            passwords = {"authenticator": state.authenticator_password, "dagster": state.dagster_password}
+            for role, password in passwords.items():
                 # Sent as a verifier, so that the password itself can never show up in the server's log.
-                verifier = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
-                connection.execute(sql.SQL("alter role {} password {}").format(sql.Identifier(role), sql.Literal(verifier)))
+                verifier = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256")
+                alter = sql.SQL("alter role {} password {}")
+                connection.execute(alter.format(sql.Identifier(role), sql.Literal(verifier.decode())))
         if not _exists(connection, "select from pg_database where datname = 'dagster'"):
             connection.execute("create database dagster owner dagster template template0")
             connection.execute("alter database dagster set timezone to 'UTC'")

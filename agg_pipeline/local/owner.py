@@ -1,6 +1,7 @@
 """The owner's end of the supervisor: start it, send orders, let it go. Which stacks this process owns."""
 
 import atexit
+import contextlib
 import json
 import os
 import subprocess
@@ -26,20 +27,25 @@ class Supervisor:
             remove: have it delete the folder at the end, which works even if we are killed.
         """
         self._pid = os.getpid()
-        argv = [sys.executable, "-I", "-S", str(SCRIPT), str(layout.root), str(self._pid), *(["--remove"] if remove else [])]
-        with layout.log("supervisor").open("ab") as log:
-            self._process = subprocess.Popen(
-                argv, stdin=subprocess.PIPE, stdout=log, stderr=log, cwd="/", start_new_session=True
-            )
+        argv = [sys.executable, "-I", "-S", str(SCRIPT), str(layout.root), str(self._pid)]
+        argv += ["--remove"] if remove else []
+        reader, writer = os.pipe()
+        try:
+            with layout.log("supervisor").open("ab") as log:
+                self._process = subprocess.Popen(
+                    argv, stdin=reader, stdout=log, stderr=log, cwd="/", start_new_session=True
+                )
+        except OSError:
+            os.close(writer)
+            raise
+        finally:
+            os.close(reader)
+        self._orders = writer
 
     def order(self, **line: object) -> None:
         """Send one order; a supervisor that is gone is noticed by whoever waits for the result."""
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(line).encode() + b"\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._orders, json.dumps(line).encode() + b"\n")
 
     def has_ended(self) -> bool:
         """Whether it is gone; collects the zombie."""
@@ -49,11 +55,7 @@ class Supervisor:
         """Close the pipe and wait until the servers are down. A forked copy of the owner has no say."""
         if os.getpid() != self._pid:
             return
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.close()
-        except BrokenPipeError:
-            pass
+        os.close(self._orders)
         self._process.wait(timeout_s)
 
 

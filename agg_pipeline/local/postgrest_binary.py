@@ -89,9 +89,15 @@ def _install(work: Path) -> Path:
 
 def _run(argv: list[str], work: Path) -> None:
     done = subprocess.run(
-        argv, check=False, cwd=work, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        argv,
+        check=False,
+        cwd=work,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
         timeout=INSTALL_TIMEOUT_S,
-    )  # fmt: skip
+    )
     if done.returncode:
         # Only the first line that speaks of an error (npm: its code); other lines name hosts of private registries.
         errors = [line for line in done.stdout.splitlines() if "error" in line.lower()] or ["no output"]

@@ -1,7 +1,8 @@
 """Running PostgreSQL, which refuses root, when we are root: no new user, no chmod outside the stack's folder.
 
-Tried in this order: as we are (not root); as an existing unprivileged user, where that user can read the programs and reach the
-folder; as ourselves inside a user namespace that calls us 1000; as the unprivileged user with a copy of the programs.
+Tried in this order: as we are (not root); as an existing unprivileged user, where that user can read the programs and
+reach the folder; as ourselves inside a user namespace that calls us 1000; as the unprivileged user with a copy of the
+programs.
 """
 
 import os
@@ -15,7 +16,7 @@ from pathlib import Path
 from agg_pipeline.local.binaries import Postgres
 from agg_pipeline.local.errors import LocalStackError
 
-# nobody before postgres: a system cluster trusts the operating system's postgres, and ours should not be able to ask it.
+# nobody before postgres: a system cluster trusts the operating system's postgres, and ours must not be able to ask it.
 USERS = ("nobody", "daemon", "postgres")
 NAMESPACE = ("unshare", "--user", "--map-user=1000", "--map-group=1000", "--")
 
@@ -33,9 +34,19 @@ class Identity:
         """Run a program to its end under this identity; its output is text, both streams in one."""
         groups: list[int] | None = None if self.uid is None else []  # without root's own groups
         return subprocess.run(
-            [*self.prefix, *argv], check=False, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env=environment(), cwd="/", timeout=300, user=self.uid, group=self.gid, extra_groups=groups,
-        )  # fmt: skip
+            [*self.prefix, *argv],
+            check=False,
+            input=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment(),
+            cwd="/",
+            timeout=300,
+            user=self.uid,
+            group=self.gid,
+            extra_groups=groups,
+        )
 
     def argv(self, command: list[str]) -> list[str]:
         """Full command line of a server. Linux keeps the parent-death signal across the change of namespace."""
@@ -81,7 +92,7 @@ def choose_identity(postgres: Postgres, root: Path, data: Path) -> Identity:
             return copied
     raise LocalStackError(
         f"PostgreSQL does not run as root, no other user reaches {root}, and user namespaces are off.",
-        remedy="Run as an ordinary user, or choose a folder whose parents others may pass (for instance below /var/lib).",
+        remedy="Run as an ordinary user, or choose a folder whose parents others may pass, say below /var/lib.",
     )
 
 

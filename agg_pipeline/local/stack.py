@@ -8,28 +8,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
 
 from agg_pipeline.local import api, cluster, owner
-from agg_pipeline.local.binaries import find_postgres
 from agg_pipeline.local.errors import LocalStackError
 from agg_pipeline.local.files import POLL_S, Layout, State, Status, is_locked, locked
-from agg_pipeline.local.postgrest_binary import find_postgrest
-from agg_pipeline.local.privilege import Identity, choose_identity
+from agg_pipeline.local.launch import launch
 
-START_TIMEOUT_S = 60.0  # a crash recovery may take long; a failure is noticed at once, not by this
 ATTACH_TIMEOUT_S = 60.0
-LOG_LIMIT = 5_000_000  # bytes; a longer log is set aside at the next start
-HOPELESS = 3  # deaths in a row while starting
 
 
 @dataclass(frozen=True)
 class Stack:
-    """A running stack. Everything secret is kept out of the repr, so that a log line or a failed test cannot show it."""
+    """A running stack. Everything secret is kept out of the repr, so that no log line or failed test can show it."""
 
     root: Path
     api_url: str | None  # bare PostgREST, no /rest/v1; None where no PostgREST can be had
@@ -52,8 +47,8 @@ class Stack:
 def start(root: Path, *, durable: bool = True) -> Stack:
     """Start the stack of a folder, or attach to it if it runs.
 
-    The process that starts it owns it: the servers stop when that process ends, however it ends. A process that attaches does
-    not prolong their life.
+    The process that starts it owns it: the servers stop when that process ends, however it ends. A process that
+    attaches does not prolong their life.
 
     Args:
         root: data folder, made if missing. Data, secrets and ports in it survive.
@@ -110,7 +105,7 @@ def _start(root: Path, *, durable: bool, remove: bool) -> Stack:
         (layout.root / ".gitignore").write_text("*\n")
     layout.log("").parent.mkdir(mode=0o700, exist_ok=True)
     with _turn(layout):
-        return _attach(layout) or _launch(layout, durable=durable, remove=remove)
+        return _attach(layout) or _stack(layout, launch(layout, durable=durable, remove=remove))
 
 
 def _attach(layout: Layout) -> Stack | None:
@@ -118,100 +113,18 @@ def _attach(layout: Layout) -> Stack | None:
     deadline = time.monotonic() + ATTACH_TIMEOUT_S
     while is_locked(layout.alive_lock):
         state = State.load(layout.state)
-        if state is not None and (stack := running(layout.root)) is not None and (not stack.api_url or api.is_ready(state)):
+        stack = running(layout.root) if state is not None else None
+        if stack is not None and state is not None and (stack.api_url is None or api.is_ready(state)):
             return stack
         if time.monotonic() > deadline:
             dead = "postgres" if state is None or not cluster.answers(state) else "postgrest"
             raise LocalStackError(
                 f"The stack of {layout.root} runs, but {dead} has not answered for {ATTACH_TIMEOUT_S:.0f} s.",
-                remedy="Stop it and start again.", log=layout.log(dead),
-            )  # fmt: skip
-        time.sleep(POLL_S)
-    return None
-
-
-def _launch(layout: Layout, *, durable: bool, remove: bool) -> Stack:
-    owner.disown(layout.root)  # ours, but stopped by someone else
-    cluster.stop_orphan(layout.data)
-    for server in ("postgres", "postgrest", "supervisor"):
-        _open_log(layout.log(server))
-    version = cluster.version_of(layout.data)
-    postgres = find_postgres(version)
-    identity = choose_identity(postgres, layout.root, layout.data)
-    stored = State.load(layout.state)
-    state = stored or State()
-    state.choose_ports("db_port", "api_port", "admin_port")
-    state.save(layout.state)
-    if version is None:
-        cluster.initialize(layout, identity, state, durable=durable)
-    else:
-        identity.give(layout.data)
-        if stored is None:
-            cluster.reset_password(layout, identity, state)
-
-    layout.status.unlink(missing_ok=True)  # a killed supervisor's: its pid may be anybody's by now
-    supervisor = owner.Supervisor(layout, remove=remove)
-    try:
-        _run(
-            layout, supervisor, "postgres", state, ("db_port",), cluster.answers,
-            lambda: cluster.server_order(layout, identity, postgres, state, durable=durable),
-        )  # fmt: skip
-        cluster.prepare_databases(state)
-        _run_api(layout, supervisor, identity, state)
-        supervisor.order(ready=True)
-        _wait(lambda: Status.load(layout.status).ready, layout, supervisor, "supervisor")
-    except BaseException:
-        supervisor.let_go()
-        raise
-    owner.own(layout.root, supervisor)
-    return _stack(layout, state)
-
-
-def _run_api(layout: Layout, supervisor: owner.Supervisor, identity: Identity, state: State) -> None:
-    """Only now that PostgreSQL is up: PostgREST would hang without it, and come back only after seconds."""
-    postgrest, state.api_missing = find_postgrest()
-    state.save(layout.state)
-    if postgrest is not None:
-        binary = postgrest
-        _run(
-            layout, supervisor, "postgrest", state, ("api_port", "admin_port"), api.is_ready,
-            lambda: api.server_order(layout, identity, binary, state),
-        )  # fmt: skip
-
-
-def _run(
-    layout: Layout, supervisor: owner.Supervisor, server: str, state: State, ports: tuple[str, ...],
-    answers: Callable[[State], bool], order: Callable[[], dict[str, object]],
-) -> None:  # fmt: skip
-    """Start a server and wait until it answers; with other ports if somebody took one since we looked."""
-    for attempts_left in (2, 1, 0):
-        began = layout.log(server).stat().st_size
-        supervisor.order(run=order())
-        try:
-            return _wait(lambda: answers(state), layout, supervisor, server, began)
-        except LocalStackError:
-            if not attempts_left or not cluster.port_was_taken(_logged(layout, server, began)):
-                raise
-            state.choose_ports(*ports)
-            state.save(layout.state)
-
-
-def _wait(done: Callable[[], bool], layout: Layout, supervisor: owner.Supervisor, server: str, began: int = 0) -> None:
-    """Wait until a server answers; give up early when it keeps dying, unless what it dies of will pass."""
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while not done():
-        hopeless = Status.load(layout.status).deaths(server) >= HOPELESS
-        hopeless = hopeless and not cluster.sessions_survive(_logged(layout, server, began))
-        if supervisor.has_ended() or hopeless or time.monotonic() > deadline:
-            ended = "supervisor" if supervisor.has_ended() else server
-            raise LocalStackError(
-                f"{ended} of {layout.root} did not start.", remedy="The log says why.", log=layout.log(ended)
+                remedy="Stop it and start again.",
+                log=layout.log(dead),
             )
         time.sleep(POLL_S)
-
-
-def _logged(layout: Layout, server: str, began: int) -> str:
-    return layout.log(server).read_bytes()[began:].decode(errors="replace")
+    return None
 
 
 def _stop_supervisor(layout: Layout) -> bool:
@@ -252,12 +165,6 @@ def _turn(layout: Layout) -> Iterator[None]:
             yield
     except TimeoutError as exc:
         raise LocalStackError(f"{exc}.", remedy="Another start or stop of this stack hangs; end it first.") from exc
-
-
-def _open_log(log: Path) -> None:
-    if log.exists() and log.stat().st_size > LOG_LIMIT:
-        log.replace(log.with_suffix(".log.1"))
-    log.touch(mode=0o600)
 
 
 def _absolute(root: Path) -> Path:

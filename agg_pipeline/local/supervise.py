@@ -1,8 +1,9 @@
 """The process that keeps the servers, and ends them when their owner ends.
 
-Run as a script, never imported by the package: ``python -I -S supervise.py ROOT OWNER_PID [--remove]``. It uses the standard
-library only, so that it starts in 50 ms whatever the owner's import path. Orders are JSON lines on stdin:
-``{"run": {name, argv, env, uid, gid, log, stop, grace_s}}`` starts or replaces a server, ``{"ready": true}`` is passed on to the status.
+Run as a script, never imported by the package: ``python -I -S supervise.py ROOT OWNER_PID [--remove]``. It uses the
+standard library only, so that it starts in 50 ms whatever the owner's import path. Orders are JSON lines on stdin:
+``{"run": {name, argv, env, uid, gid, log, stop, grace_s}}`` starts or replaces a server, ``{"ready": true}`` is passed
+on to the status.
 
 Why a process between owner and servers: end of file on stdin tells that the owner is gone, kill -9 included, on every
 POSIX system. A parent-death signal straight from the owner would fire when the *thread* that started the servers ends.
@@ -47,10 +48,17 @@ class Server:
         with open(order["log"], "ab") as log:
             try:
                 self.process = subprocess.Popen(
-                    order["argv"], env=order["env"], cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                    user=order["uid"], group=order["gid"], extra_groups=groups,
-                    preexec_fn=die_with_parent(order["stop"]),  # noqa: PLW1509 - this process has one thread
-                )  # fmt: skip
+                    order["argv"],
+                    env=order["env"],
+                    cwd="/",
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    user=order["uid"],
+                    group=order["gid"],
+                    extra_groups=groups,
+                    preexec_fn=die_with_parent(order["stop"]),  # safe: this process has one thread
+                )
             except OSError as exc:
                 log.write(f"{order['argv'][0]} could not be run: {exc}\n".encode())
                 self.died()
@@ -111,7 +119,9 @@ class Supervisor:
     def report(self) -> None:
         """Tell whoever attaches; written beside and moved, so that nobody reads half of it."""
         status = {
-            "pid": os.getpid(), "ready": self.ready, "stopping": self.stopping,
+            "pid": os.getpid(),
+            "ready": self.ready,
+            "stopping": self.stopping,
             "servers": {
                 name: {"pid": server.process.pid if server.process else 0, "deaths": server.deaths}
                 for name, server in self.servers.items()

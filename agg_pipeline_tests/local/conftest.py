@@ -1,4 +1,4 @@
-"""Real servers for the tests of the embedded stack: one shared one to ask, one folder to start, kill and start again."""
+"""Real servers for the tests of the embedded stack: a shared one to ask, a folder to start, kill and start again."""
 
 import shutil
 import sys

@@ -38,8 +38,11 @@ class OwnerProcess:
         """Start it and wait until its stack is up."""
         self.process = subprocess.Popen(
             [sys.executable, "-c", OWN_UNTIL_KILLED, str(root)],
-            cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            cwd=REPOSITORY,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "up\n"
 
@@ -52,7 +55,9 @@ class OwnerProcess:
         """Itself."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """End it, if a test has not done so."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None

@@ -21,7 +21,7 @@ def test_pg_bin_wins_and_is_not_replaced(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("PG_BIN", os.path.relpath(wheel.bin_dir))
     assert binaries.find_postgres().bin_dir.is_absolute(), "servers start with another working folder"
     monkeypatch.setenv("PG_BIN", str(tmp_path))
-    with pytest.raises(local.LocalStackError, match="PG_BIN .* has no working postgres"):
+    with pytest.raises(local.LocalStackError, match=r"PG_BIN .* has no working postgres"):
         binaries.find_postgres()
 
 
@@ -42,7 +42,7 @@ def test_data_decides_on_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_postgrest_the_database_is_offered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stack starts all the same and says why it has no URL. (A temporary one, which leaves neither process nor folder.)"""
+    """The stack starts all the same and says why it has no URL; being temporary, it leaves nothing."""
     monkeypatch.setenv("POSTGREST_BIN", "/none/postgrest")
     with local.temporary() as stack:
         assert stack.api_url is None
@@ -57,7 +57,7 @@ def test_without_postgrest_the_database_is_offered(monkeypatch: pytest.MonkeyPat
 def test_a_broken_postgrest_is_an_error_with_its_log(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that is there but does not run is a mistake to be told, not to be worked around."""
     monkeypatch.setenv("POSTGREST_BIN", shutil.which("false") or "/bin/false")
-    with pytest.raises(local.LocalStackError, match="postgrest of .* did not start"):
+    with pytest.raises(local.LocalStackError, match=r"postgrest of .* did not start"):
         local.start(root, durable=False)
     assert local.running(root) is None
 

@@ -28,7 +28,7 @@ from agg_pipeline_tests.local.processes import (
     run_python,
     wait_until,
     wait_until_gone,
-)  # fmt: skip
+)
 
 ATTACH = """
 import json, pathlib, sys

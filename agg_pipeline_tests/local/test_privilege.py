@@ -57,7 +57,8 @@ def test_root_starts_in_an_open_and_in_a_closed_folder(open_folder: Path, root: 
             assert api_answers(stacks[-1])
             assert modes(open_folder) == before
             processes = pids(root)
-            os.kill(processes["supervisor"], 9)  # the parent-death signal must survive the change of user and the namespace
+            # The parent-death signal must survive the change of user and of namespace.
+            os.kill(processes["supervisor"], 9)
             wait_until_gone(processes)
     finally:
         local.stop(root)
@@ -103,7 +104,7 @@ def test_the_namespace_is_used_only_for_a_closed_folder(open_folder: Path, tmp_p
 
 
 @as_root
-def test_an_ordinary_user(open_folder: Path) -> None:
+def test_an_ordinary_user(open_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody with no home, no rights and no root helpers starts, uses and loses a stack like anyone."""
     nobody = pwd.getpwnam("nobody")
     python = next((path for path in (sys.executable, "/usr/bin/python3") if runs_for(nobody, path)), None)
@@ -123,10 +124,16 @@ print(json.dumps([str(stack.root), stack.api_url, stack.api_missing]), flush=Tru
 sys.stdin.read()
 """
     process = subprocess.Popen(
-        [python, "-c", code], cwd=home, user=nobody.pw_uid, group=nobody.pw_gid, extra_groups=[],
+        [python, "-c", code],
+        cwd=home,
+        user=nobody.pw_uid,
+        group=nobody.pw_gid,
+        extra_groups=[],
         env={**environment(), "HOME": "/nonexistent", "POSTGREST_BIN": str(open_folder / "postgrest")},
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None
     root, api_url, reason = json.loads(process.stdout.readline())
     assert (api_url is None) is (missing is not None), reason
@@ -136,10 +143,13 @@ sys.stdin.read()
     process.kill()
     process.communicate()
     wait_until_gone(processes)
+    monkeypatch.setenv("POSTGREST_BIN", str(open_folder / "postgrest"))
     again = local.start(Path(root), durable=False)  # root takes over, as the user whose data it is
     try:
         assert api_answers(again)
         assert Layout(again.root).data.stat().st_uid == nobody.pw_uid
+        servers = {name: pid for name, pid in pids(again.root).items() if name != "supervisor"}
+        assert {Path(f"/proc/{pid}").stat().st_uid for pid in servers.values()} == {nobody.pw_uid}, "PostgREST too"
     finally:
         local.stop(again.root)
 
@@ -152,12 +162,20 @@ def environment() -> dict[str, str]:
 
 def runs_for(user: pwd.struct_passwd, python: str) -> bool:
     """Whether a user can run an interpreter that has our version and our packages."""
-    code = f"import sys; open({psycopg.__file__!r}); open({str(REPOSITORY / 'pyproject.toml')!r}); print(*sys.version_info[:2])"
+    needed = [psycopg.__file__, str(REPOSITORY / "pyproject.toml")]
+    code = f"import sys; [open(path) for path in {needed!r}]; print(*sys.version_info[:2])"
     try:
         done = subprocess.run(
-            [python, "-S", "-c", code], user=user.pw_uid, group=user.pw_gid, extra_groups=[], env=environment(), cwd="/",
-            check=False, capture_output=True, text=True,
-        )  # fmt: skip
+            [python, "-S", "-c", code],
+            user=user.pw_uid,
+            group=user.pw_gid,
+            extra_groups=[],
+            env=environment(),
+            cwd="/",
+            check=False,
+            capture_output=True,
+            text=True,
+        )
     except OSError:
         return False
     return done.stdout.split() == [str(part) for part in sys.version_info[:2]]

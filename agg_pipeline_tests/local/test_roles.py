@@ -22,9 +22,11 @@ def http(asked: local.Stack) -> Iterator[httpx.Client]:
         connection.execute("revoke all on closed from anon, authenticated")
         connection.execute("create table open (n int)")
         connection.execute(
-            "create function limit_of_statements() returns text language sql as $$ select current_setting('statement_timeout') $$"
+            "create function limit_of_statements() returns text language sql"
+            " as $$ select current_setting('statement_timeout') $$"
         )
         connection.execute("create function whoami() returns text language sql as 'select current_user::text'")
+        connection.execute("revoke execute on function whoami from public")  # not enough: anon holds it by name
         connection.execute("notify pgrst, 'reload schema'")
     with httpx.Client(base_url=asked.api_url, trust_env=False, timeout=20) as client:
         wait_until(lambda: client.post("/rpc/whoami").status_code == 200)  # PostgREST reloads at most once a second
@@ -69,7 +71,8 @@ def test_roles_and_settings(asked: local.Stack) -> None:
     """As in a hosted project; UTC; Dagster's role is not a superuser."""
     with psycopg.connect(asked.dsn) as connection:
         roles = connection.execute(
-            "select rolname, rolsuper, rolcanlogin, rolinherit, rolbypassrls, rolconfig from pg_roles where rolname !~ '^pg_' order by 1"
+            "select rolname, rolsuper, rolcanlogin, rolinherit, rolbypassrls, rolconfig"
+            " from pg_roles where rolname !~ '^pg_' order by 1"
         ).fetchall()
         assert roles == [
             ("anon", False, False, False, False, ["statement_timeout=3s"]),

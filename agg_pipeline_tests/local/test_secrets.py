@@ -15,8 +15,12 @@ def secrets_of(stack: local.Stack) -> list[str]:
     state = State.load(Layout(stack.root).state)
     assert state is not None
     return [
-        state.password, state.authenticator_password, state.dagster_password, stack.jwt_secret, stack.service_role_key
-    ]  # fmt: skip
+        state.password,
+        state.authenticator_password,
+        state.dagster_password,
+        stack.jwt_secret,
+        stack.service_role_key,
+    ]
 
 
 def test_not_in_a_repr(asked: local.Stack) -> None:
