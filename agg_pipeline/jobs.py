@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from agg_pipeline.ops import aggregate, close_run, finish, select_due
+from agg_pipeline.ops import SelectConfig, aggregate, close_run, finish, select_due
 from agg_pipeline.settings import Environment, Settings
 
 TICK_TAG = "agg/tick"
@@ -28,6 +28,14 @@ def build_job(settings: Settings, resources: dict[str, object]) -> dg.JobDefinit
         ),
         tags={TICK_TAG: environment_tag(settings.env_name), "dagster/max_runtime": str(settings.running_stale_seconds - 30)},
         resource_defs=resources | ({"io_manager": dg.mem_io_manager} if in_process else {}),
+        # What the Launchpad starts with; a run without config takes the same from the settings.
+        config=dg.RunConfig(
+            ops={
+                "select_due": SelectConfig(
+                    symbols=[], timeframes=[], max_tasks=settings.max_tasks_per_run, max_windows=settings.max_windows_per_task
+                )
+            }
+        ),
         executor_def=dg.in_process_executor if in_process else dg.multiprocess_executor,
     )
 
