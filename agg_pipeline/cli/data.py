@@ -84,8 +84,7 @@ def tick(
     if "DAGSTER_HOME" not in os.environ and home.exists() and running(root) is not None:
         os.environ["DAGSTER_HOME"] = str(home)
     ran = run_job({"symbols": symbols or None, "timeframes": timeframes or None, "max_tasks": max_tasks, "max_windows": max_windows})
-    for line in ran.lines:
-        console.print(line, highlight=False)
+    console.print(*(ran.lines or ["Nothing was due."]), sep="\n", highlight=False)
     if not ran.success:
         raise CommandError(ran.failure or "The run failed; its log has the reason.")
 

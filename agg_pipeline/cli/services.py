@@ -74,7 +74,7 @@ def dagster_services(root: Path, environment: dict[str, str], *, host: str, port
             with (logs / f"{name}.log").open("ab") as log:
                 started.append(subprocess.Popen(
                     [_script(program), *arguments], env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                    start_new_session=True, preexec_fn=_die_with_parent))
+                    start_new_session=True, preexec_fn=_prepare_child))
             if name == "code-server":
                 _wait(started[-1], lambda: _accepts("127.0.0.1", code_port), f"the code server ({logs / 'code-server.log'})")
         _wait(started[1], lambda: _answers(f"{url}/server_info"), f"the webserver ({logs / 'webserver.log'})")
@@ -116,10 +116,11 @@ def _signal(process: subprocess.Popen[bytes], number: int) -> None:
         os.killpg(process.pid, number)
 
 
-def _die_with_parent() -> None:
-    """Linux: a killed `up` must not leave a daemon behind that goes on launching ticks."""
+def _prepare_child() -> None:
+    """A killed `up` must not leave a daemon behind that goes on launching ticks (Linux)."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background job starts with it ignored, and children inherit that
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG
 
 
 def _wait(process: subprocess.Popen[bytes], ready: Callable[[], bool], what: str) -> None:
