@@ -103,7 +103,7 @@ def _time(value: object) -> dt.datetime:
 
 
 def _time_of_text(text: str) -> dt.datetime:
-    """Needs a date with dashes and a time of day: fromisoformat alone reads epoch milliseconds as a date in 1510."""
+    """Needs a date with dashes and a time of day: fromisoformat alone reads epoch numbers as dates in 1510."""
     if len(text) < len("2001-01-01T00:00") or text[4] != "-" or _BELOW_MICROSECONDS.search(text):
         raise ValueError
     return dt.datetime.fromisoformat(text)
