@@ -6,6 +6,7 @@ from agg_pipeline.assets import bar_assets
 from agg_pipeline.jobs import build_job
 from agg_pipeline.resources import resources_for
 from agg_pipeline.schedules import build_schedule
+from agg_pipeline.sensors import build_catch_up_sensor
 from agg_pipeline.settings import load_settings
 
 
@@ -14,7 +15,13 @@ def build_definitions() -> dg.Definitions:
     settings = load_settings()
     resources = resources_for(settings.env_name)
     job = build_job(settings, resources)
-    return dg.Definitions(assets=bar_assets(), jobs=[job], schedules=[build_schedule(job, settings)], resources=resources)
+    return dg.Definitions(
+        assets=bar_assets(),
+        jobs=[job],
+        schedules=[build_schedule(job, settings)],
+        sensors=[build_catch_up_sensor(job, settings)],
+        resources=resources,
+    )
 
 
 defs = build_definitions()

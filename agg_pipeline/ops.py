@@ -18,6 +18,8 @@ from agg_pipeline.resources import SupabaseResource
 from agg_pipeline.settings import Settings, load_settings
 
 RUNLOG_KEEP = 10
+WINDOWS_TAG = "agg/windows"
+"""Run tag: how many windows the run built. The sensor catch_up goes on only after a run that built some."""
 
 
 class SelectConfig(dg.Config):
@@ -125,6 +127,7 @@ def close_run(context: dg.OpExecutionContext, supabase: SupabaseResource, result
     totals = [TimeframeTotals.of(timeframe, outcomes) for timeframe in dict.fromkeys(o.timeframe for o in outcomes)]  # due order
     for total in totals:
         context.log_event(_materialization(total, environment=supabase.environment))
+    context.instance.add_run_tags(context.run_id, {WINDOWS_TAG: str(sum(t.windows_processed for t in totals))})
     stats: dict[str, object] = {
         "tasks": len(outcomes), "failed": [str(o) for o in failed],
         "bars_created": sum(t.bars_created for t in totals), "bars_quality_poor": sum(t.bars_quality_poor for t in totals),

@@ -41,6 +41,15 @@ def test_a_window_that_newer_bars_have_passed_by_is_built_after_the_delay(db: ps
     assert built(db, "5m", "10:05:30") == ["10:00"]
 
 
+def test_a_bar_from_the_future_passes_nothing_by(db: psycopg.Connection) -> None:
+    """One bar of next year (a clock gone wrong, a bad file) must not make every late window look passed by."""
+    register(db, "EURUSD")
+    put(db, "EURUSD", "10:01", 4)
+    put(db, "EURUSD", "2027-01-05T10:00")
+    assert built(db, "5m", "10:05:30") == []
+    assert built(db, "5m", "10:20") == ["10:00"]
+
+
 def test_a_window_that_nothing_has_followed_is_built_at_its_deadline(db: psycopg.Connection) -> None:
     """A slow feed is waited for, but not for ever: the last window of a Friday has no successor before Sunday."""
     register(db, "EURUSD")

@@ -43,6 +43,7 @@ with task as materialized (
       select b.ts_utc from public.agg_source_bars b
        where b.is_base = t.source_is_base and b.canonical_symbol = t.canonical_symbol
          and b.timeframe = t.source_timeframe and b.ts_utc >= t.cursor_utc and b.reject_reason is null
+         and b.ts_utc <= p_now_utc  -- a bar from the future passes nothing by
        order by b.ts_utc desc limit 1) newest
    cross join lateral (
       select b.ts_utc from public.agg_source_bars b

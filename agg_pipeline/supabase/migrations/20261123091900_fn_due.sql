@@ -48,7 +48,7 @@ with recursive candidate as materialized (
    cross join lateral (
      select b.ts_utc from public.agg_source_bars b
       where b.is_base and b.canonical_symbol = r.canonical_symbol and b.timeframe = r.base_timeframe
-        and b.reject_reason is null
+        and b.reject_reason is null and b.ts_utc <= p_now_utc
       order by b.ts_utc desc limit 1) base
 ), due as (
   select canonical_symbol, timeframe, touched_utc, since from root
