@@ -1,13 +1,17 @@
-# Everything runs in .venv, which any target that needs it makes and keeps up to date.
+# Everything runs in .venv, which any target that needs it makes and keeps up to date: with uv where that is on the PATH,
+# else with venv and pip, from the same hashed lock.
 .DEFAULT_GOAL := help
-SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-UV := $(shell command -v uv 2>/dev/null)
+SUPPORTED := >=3.11,<3.15
+IS_SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))
+# Run, not only looked up: a version manager leaves programs on the PATH that do not work in every folder.
+UV := $(shell uv --version >/dev/null 2>&1 && echo uv)
 # The first Python that is new enough and not too new.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
-	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' && echo $$p && break; done)
+	$$p -c '$(IS_SUPPORTED)' >/dev/null 2>&1 && echo $$p && break; done)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
 .PHONY: help setup demo up down test check bench lock clean
 
@@ -16,16 +20,19 @@ help: ## Show this list
 
 setup: $(STAMP) ## Make .venv with the locked dependencies
 
+# A .venv that works is kept and only brought up to date. --no-build-isolation: the build backend is in the lock as well.
 $(STAMP): requirements.lock pyproject.toml
 ifeq ($(UV),)
-	@test -n "$(PYTHON)" || { echo "No Python 3.11 to 3.14 found; install one, or install uv, which fetches its own."; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@test -n "$(PYTHON)" || { echo "No Python $(SUPPORTED) found (python3, python3.14, ... on the PATH). Install one, say which by" \
+		"make PYTHON=/path/to/python, or install uv, which fetches its own." >&2; exit 1; }
+	@"$(PYTHON)" -c '$(IS_SUPPORTED)' || { echo "$(PYTHON) does not run or is not Python $(SUPPORTED)." >&2; exit 1; }
+	@$(BIN)/python -c 'import pip; $(IS_SUPPORTED)' 2>/dev/null || "$(PYTHON)" -m venv --clear $(VENV)
+	$(PIP) --require-hashes -r requirements.lock
+	$(PIP) --no-deps --no-build-isolation --editable .
 else
-	$(UV) venv --quiet --allow-existing $(if $(PYTHON),--python $(PYTHON),--python 3.11) $(VENV)
-	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
-	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@$(BIN)/python -c '$(IS_SUPPORTED)' 2>/dev/null || uv venv --quiet --clear --python "$(or $(PYTHON),$(SUPPORTED))" $(VENV)
+	uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 endif
 	@touch $(STAMP)
 
@@ -38,21 +45,25 @@ up: $(STAMP) ## Start database, REST API, Dagster UI and daemon; Ctrl-C ends all
 down: $(STAMP) ## Stop what `make up` started
 	@$(BIN)/agg-pipeline down
 
-test: $(STAMP) ## Run all tests but the benchmarks, on real servers
+test: $(STAMP) ## Run all tests but the benchmarks, on real servers (ARGS="-k leases" for some)
 	$(BIN)/python -m pytest $(ARGS)
 
+# An empty DAGSTER_HOME, for without one Dagster takes the dagster.yaml that lies here, which wants its database.
 check: $(STAMP) ## Lint, type check, validate the definitions, run all tests: what CI runs
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	cd agg_pipeline && ../$(BIN)/dagster definitions validate -w ../workspace.yaml  # not here: dagster.yaml wants its database
+	@mkdir -p $(VENV)/dagster_home
+	DAGSTER_HOME="$(CURDIR)/$(VENV)/dagster_home" $(BIN)/dagster definitions validate -w workspace.yaml
 	$(BIN)/python -m pytest $(ARGS)
 
 bench: $(STAMP) ## Measure; one JSON line a figure
 	$(BIN)/python -m pytest -m bench -s $(ARGS)
 
 lock: ## Lock the newest dependencies that pyproject.toml allows (needs uv)
+	@test -n "$(UV)" || { echo "make lock needs uv." >&2; exit 1; }
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras \
 		--no-annotate --no-header --extra dev pyproject.toml -o requirements.lock
 
 clean: ## Remove .venv and caches; data in .agg_pipeline stays
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	find agg_pipeline agg_pipeline_tests -name __pycache__ -type d -prune -exec rm -rf {} +
