@@ -52,7 +52,7 @@ test: $(STAMP) ## Run all tests but the benchmarks, on real servers (ARGS="-k le
 check: $(STAMP) ## Lint, type check, validate the definitions, run all tests: what CI runs
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	@mkdir -p $(VENV)/dagster_home
+	@mkdir -p $(VENV)/dagster_home && touch $(VENV)/dagster_home/dagster.yaml
 	DAGSTER_HOME="$(CURDIR)/$(VENV)/dagster_home" $(BIN)/dagster definitions validate -w workspace.yaml
 	$(BIN)/python -m pytest $(ARGS)
 
