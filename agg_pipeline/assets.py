@@ -8,7 +8,9 @@ import dagster as dg
 
 from agg_pipeline.timeframes import LADDER
 
-RAW = dg.AssetSpec("bars_raw", group_name="bars", description="Raw 1m and 5m bars in data_bars, written by the ingester.")
+RAW = dg.AssetSpec(
+    "bars_raw", group_name="bars", description="Raw 1m and 5m bars in data_bars, written by the ingester."
+)
 
 
 def bar_assets() -> list[dg.AssetSpec]:

@@ -35,7 +35,9 @@ class GatewayError(Exception):
         code: SQLSTATE, PGRST code, HTTP status or exception class, whichever says most.
     """
 
-    def __init__(self, function: str, code: str, message: str, hint: str | None = None, retry_after_s: float | None = None):
+    def __init__(
+        self, function: str, code: str, message: str, hint: str | None = None, retry_after_s: float | None = None
+    ):
         self.function, self.code, self.retry_after_s = function, code, retry_after_s
         remedy = hint or REMEDIES.get(code, "")
         super().__init__(f"{function} failed: {code} {message.rstrip('.')}. {remedy}".strip())
@@ -66,7 +68,12 @@ def is_transient(code: str | None, status: int | None = None) -> bool:
 
 
 def error_for(
-    function: str, code: str | None, message: str, *, hint: str | None = None, status: int | None = None,
+    function: str,
+    code: str | None,
+    message: str,
+    *,
+    hint: str | None = None,
+    status: int | None = None,
     retry_after_s: float | None = None,
 ) -> GatewayError:
     """The error for a refusal by the database or by what stands before it.

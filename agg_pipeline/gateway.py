@@ -64,54 +64,100 @@ class AggGateway:
             version = 0
         if version < CONTRACT:
             found = "has none of our functions" if version == 0 else f"is at contract {version}"
-            raise PermanentError("agg_contract", "contract", f"the database {found}, this package needs {CONTRACT}",
-                                 "Run `agg-pipeline migrate` against it.")
+            raise PermanentError(
+                "agg_contract",
+                "contract",
+                f"the database {found}, this package needs {CONTRACT}",
+                "Run `agg-pipeline migrate` against it.",
+            )
 
     def sync(self, environment: str) -> SyncResult:
         """Create the tasks that the environment's active assets lack (sync_agg_state_from_registry)."""
         return self._call("sync_agg_state_from_registry", SyncResult, p_env_name=environment)
 
     def due_tasks(
-        self, environment: str, *, now: dt.datetime, limit: int | None, stale_seconds: int,
-        symbols: Sequence[str] | None = None, timeframes: Sequence[str] | None = None,
+        self,
+        environment: str,
+        *,
+        now: dt.datetime,
+        limit: int | None,
+        stale_seconds: int,
+        symbols: Sequence[str] | None = None,
+        timeframes: Sequence[str] | None = None,
     ) -> list[DueTask]:
         """Due tasks, shorter timeframes first, at most ``limit`` (agg_get_due_tasks)."""
         return self._call(
-            "agg_get_due_tasks", list[DueTask], p_env_name=environment, p_now_utc=now, p_limit=limit,
-            p_running_stale_seconds=stale_seconds, p_symbols=symbols or None, p_timeframes=timeframes or None)
+            "agg_get_due_tasks",
+            list[DueTask],
+            p_env_name=environment,
+            p_now_utc=now,
+            p_limit=limit,
+            p_running_stale_seconds=stale_seconds,
+            p_symbols=symbols or None,
+            p_timeframes=timeframes or None,
+        )
 
     # --- working on tasks
 
     def start(self, tasks: Iterable[Task], *, now: dt.datetime, owner: str, lease_seconds: int) -> list[StartResult]:
         """Lease tasks; one result per task, in order (agg_start_batch)."""
-        return self._call("agg_start_batch", list[StartResult], p_tasks=_named(tasks), p_now_utc=now, p_owner=owner,
-                          p_lease_seconds=lease_seconds)
+        return self._call(
+            "agg_start_batch",
+            list[StartResult],
+            p_tasks=_named(tasks),
+            p_now_utc=now,
+            p_owner=owner,
+            p_lease_seconds=lease_seconds,
+        )
 
-    def catch_up(self, leases: Sequence[Lease], *, now: dt.datetime, max_windows: int, version: int) -> list[CatchupResult]:
+    def catch_up(
+        self, leases: Sequence[Lease], *, now: dt.datetime, max_windows: int, version: int
+    ) -> list[CatchupResult]:
         """Build the next windows of leased tasks, at most ``max_windows`` each (catchup_aggregation_batch).
 
         A call that runs into the statement timeout (57014) is repeated with half the windows: the rest comes next time.
         """
         while True:
             try:
-                return self._call("catchup_aggregation_batch", list[CatchupResult],
-                                  p_tasks=[_json(lease) for lease in leases], p_now_utc=now, p_max_windows=max_windows,
-                                  p_derivation_version=version)
+                return self._call(
+                    "catchup_aggregation_batch",
+                    list[CatchupResult],
+                    p_tasks=[_json(lease) for lease in leases],
+                    p_now_utc=now,
+                    p_max_windows=max_windows,
+                    p_derivation_version=version,
+                )
             except TransientError as exc:
                 if exc.code != "57014" or max_windows == 1:
                     raise
                 max_windows //= 2
-                log.warning("catch-up of %d tasks ran into the statement timeout; trying %d windows each", len(leases), max_windows)
+                log.warning(
+                    "catch-up of %d tasks ran into the statement timeout; trying %d windows each",
+                    len(leases),
+                    max_windows,
+                )
 
     def finish(self, outcomes: Iterable[TaskOutcome], *, now: dt.datetime, hard_limit: int) -> list[FinishResult]:
         """Give leases back with what happened; one result per outcome, in order (agg_finish_batch)."""
         results = [
-            {**_task_name(o), "lease_token": o.lease_token, "success": o.kind == "success", "fail_kind": o.kind, "error": o.error,
-             "stats": o.result and {"bars_created": o.result.bars_created, "bars_quality_poor": o.result.bars_quality_poor}}
+            {
+                **_task_name(o),
+                "lease_token": o.lease_token,
+                "success": o.kind == "success",
+                "fail_kind": o.kind,
+                "error": o.error,
+                "stats": o.result
+                and {"bars_created": o.result.bars_created, "bars_quality_poor": o.result.bars_quality_poor},
+            }
             for o in outcomes
         ]
-        return self._call("agg_finish_batch", list[FinishResult], p_results=results, p_now_utc=now,
-                          p_auto_disable_hard_fail_threshold=hard_limit)
+        return self._call(
+            "agg_finish_batch",
+            list[FinishResult],
+            p_results=results,
+            p_now_utc=now,
+            p_auto_disable_hard_fail_threshold=hard_limit,
+        )
 
     def release(self, owner: str) -> int:
         """Free every lease of an owner; how many there were (agg_release)."""
@@ -121,7 +167,9 @@ class AggGateway:
 
     def open_run(self, run_id: str, *, job: str, trigger: str, environment: str) -> None:
         """Open the run's row in ops_runlog; a second call changes nothing (ops_runlog_start)."""
-        self._call("ops_runlog_start", object, p_run_id=run_id, p_job_name=job, p_trigger=trigger, p_env_name=environment)
+        self._call(
+            "ops_runlog_start", object, p_run_id=run_id, p_job_name=job, p_trigger=trigger, p_env_name=environment
+        )
 
     def checkpoint(self, run_id: str, name: str, details: dict[str, object]) -> None:
         """Note that the run reached a point (ops_runlog_checkpoint)."""
@@ -133,7 +181,9 @@ class AggGateway:
 
     def close_run(self, run_id: str, *, success: bool, stats: dict[str, object]) -> None:
         """Close the run's row (ops_runlog_finish)."""
-        self._call("ops_runlog_finish", object, p_run_id=run_id, p_status="success" if success else "failed", p_stats=stats)
+        self._call(
+            "ops_runlog_finish", object, p_run_id=run_id, p_status="success" if success else "failed", p_stats=stats
+        )
 
     def prune_runs(self, *, job: str, trigger: str, keep: int) -> None:
         """Keep the newest rows of a job, trigger and environment (ops_runlog_prune)."""
@@ -142,8 +192,10 @@ class AggGateway:
     # --- raw bars, and what an operator looks at
 
     def register_asset(self, symbol: str, *, start: dt.datetime, base_timeframe: str) -> SyncResult:
-        """Register an asset if it is new and create its tasks, whose first windows start at ``start`` (agg_register_asset)."""
-        return self._call("agg_register_asset", SyncResult, p_symbol=symbol, p_agg_start_utc=start, p_base_timeframe=base_timeframe)
+        """Register an asset if it is new and create its tasks, which begin at ``start`` (agg_register_asset)."""
+        return self._call(
+            "agg_register_asset", SyncResult, p_symbol=symbol, p_agg_start_utc=start, p_base_timeframe=base_timeframe
+        )
 
     def load_bars(self, bars: Sequence[dict[str, object]], *, timeframe: str, source: str) -> LoadResult:
         """Upsert raw bars (agg_load_bars); keys are the columns of data_bars."""

@@ -23,16 +23,22 @@ def build_job(settings: Settings, resources: dict[str, object]) -> dg.JobDefinit
         name="agg_master",
         description=(
             "Builds the bars that are due, at most MAX_TASKS_PER_RUN tasks with MAX_WINDOWS_PER_TASK windows each.\n\n"
-            "Do not use re-execution from failure: Dagster may drop steps of a fan-out. Nothing is lost if you do, since "
-            "tasks live in the database: simply launch the job again."
+            "Do not use re-execution from failure: Dagster may drop steps of a fan-out. Nothing is lost if you do: "
+            "tasks live in the database. Simply launch the job again."
         ),
-        tags={TICK_TAG: environment_tag(settings.env_name), "dagster/max_runtime": str(settings.running_stale_seconds - 30)},
+        tags={
+            TICK_TAG: environment_tag(settings.env_name),
+            "dagster/max_runtime": str(settings.running_stale_seconds - 30),
+        },
         resource_defs=resources | ({"io_manager": dg.mem_io_manager} if in_process else {}),
         # What the Launchpad starts with; a run without config takes the same from the settings.
         config=dg.RunConfig(
             ops={
                 "select_due": SelectConfig(
-                    symbols=[], timeframes=[], max_tasks=settings.max_tasks_per_run, max_windows=settings.max_windows_per_task
+                    symbols=[],
+                    timeframes=[],
+                    max_tasks=settings.max_tasks_per_run,
+                    max_windows=settings.max_windows_per_task,
                 )
             }
         ),

@@ -36,7 +36,9 @@ def migrations(folder: Path = MIGRATIONS) -> list[Migration]:
     return found
 
 
-def migrate(dsn: str, *, on_apply: Callable[[Migration], None] = lambda _: None, folder: Path = MIGRATIONS) -> list[Migration]:
+def migrate(
+    dsn: str, *, on_apply: Callable[[Migration], None] = lambda _: None, folder: Path = MIGRATIONS
+) -> list[Migration]:
     """Apply what is not applied yet, one transaction per file; two deploys at once take turns.
 
     Args:
@@ -51,12 +53,16 @@ def migrate(dsn: str, *, on_apply: Callable[[Migration], None] = lambda _: None,
     try:
         connection = psycopg.connect(dsn, autocommit=True, connect_timeout=10)
     except psycopg.Error as exc:
-        raise MigrationError(f"The database cannot be reached: {str(exc).splitlines()[0]}. Check the database URL.") from None
+        raise MigrationError(
+            f"The database cannot be reached: {str(exc).splitlines()[0]}. Check the database URL."
+        ) from None
     with connection:
         connection.execute(_LOCK)  # held until the connection closes
         connection.execute("create schema if not exists supabase_migrations")
         connection.execute(
-            "create table if not exists supabase_migrations.schema_migrations (version text primary key, statements text[], name text)")
+            "create table if not exists supabase_migrations.schema_migrations "
+            "(version text primary key, statements text[], name text)"
+        )
         done = {row[0] for row in connection.execute("select version from supabase_migrations.schema_migrations")}
         for migration in migrations(folder):
             if migration.version in done:
@@ -67,12 +73,15 @@ def migrate(dsn: str, *, on_apply: Callable[[Migration], None] = lambda _: None,
                 with connection.transaction():
                     connection.execute(text.encode())
                     connection.execute(
-                        "insert into supabase_migrations.schema_migrations (version, statements, name) values (%s, %s, %s)",
-                        [migration.version, [text], migration.topic])
+                        "insert into supabase_migrations.schema_migrations (version, statements, name) "
+                        "values (%s, %s, %s)",
+                        [migration.version, [text], migration.topic],
+                    )
             except psycopg.Error as exc:
                 where = f" Hint: {exc.diag.message_hint}." if exc.diag.message_hint else ""
                 raise MigrationError(
                     f"{migration.path.name} failed: {exc.sqlstate} {str(exc).splitlines()[0]}.{where} "
-                    "It changed nothing; mend the cause and run `agg-pipeline migrate` again.") from None
+                    "It changed nothing; mend the cause and run `agg-pipeline migrate` again."
+                ) from None
             applied.append(migration)
     return applied

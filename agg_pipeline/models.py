@@ -18,7 +18,9 @@ class Wire(BaseModel):
 class Task(Wire):
     """One (symbol, timeframe), the unit of work."""
 
-    symbol: str = Field(validation_alias=AliasChoices("canonical_symbol", "symbol"), serialization_alias="canonical_symbol")
+    symbol: str = Field(
+        validation_alias=AliasChoices("canonical_symbol", "symbol"), serialization_alias="canonical_symbol"
+    )
     timeframe: str
 
     def __str__(self) -> str:
@@ -94,7 +96,7 @@ OutcomeKind = Literal["success", "transient", "hard", "lost", "busy"]
 class TaskOutcome(Task):
     """What became of one task in a run.
 
-    ``lost``: the lease ended before the work did, and another run has the task. ``busy``: it was not free to begin with.
+    ``lost``: the lease ended before the work did, and another run has the task. ``busy``: it was never free.
     """
 
     kind: OutcomeKind

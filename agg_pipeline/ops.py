@@ -25,30 +25,47 @@ WINDOWS_TAG = "agg/windows"
 class SelectConfig(dg.Config):
     """What one run works on. Everything is optional; a scheduled tick sets nothing."""
 
-    symbols: list[str] | None = Field(None, description="Only these symbols. Default: every active asset of the environment.")
-    timeframes: list[str] | None = Field(None, description="Only these of 5m, 15m, 1h, 4h, 1d. Default: all.")
-    max_tasks: int | None = Field(None, ge=1, description="Tasks to take at most. Default: MAX_TASKS_PER_RUN.")
-    max_windows: int | None = Field(None, ge=1, le=100_000, description="Windows to build per task. Default: MAX_WINDOWS_PER_TASK.")
-    trigger: str | None = Field(None, description="Name in ops_runlog. Default: cron for scheduled runs, else manual.")
+    symbols: list[str] | None = Field(
+        default=None, description="Only these symbols. Default: every active asset of the environment."
+    )
+    timeframes: list[str] | None = Field(default=None, description="Only these of 5m, 15m, 1h, 4h, 1d. Default: all.")
+    max_tasks: int | None = Field(default=None, ge=1, description="Tasks to take at most. Default: MAX_TASKS_PER_RUN.")
+    max_windows: int | None = Field(
+        default=None, ge=1, le=100_000, description="Windows to build per task. Default: MAX_WINDOWS_PER_TASK."
+    )
+    trigger: str | None = Field(
+        default=None, description="Name in ops_runlog. Default: cron for a schedule or sensor, else manual."
+    )
     now_utc: str | None = Field(
-        None, description="Replay: ISO time with offset that the run takes for now, e.g. 2026-01-05T10:01:00Z. Default: the clock.")
+        default=None,
+        description="Replay: ISO time with offset to take for now, e.g. 2026-01-05T10:01:00Z. Default: the clock.",
+    )
 
 
 @dg.op(
     out=dg.DynamicOut(WorkUnit, description="Tasks of one step, shorter timeframes first."),
     retry_policy=dg.RetryPolicy(max_retries=0),
 )
-def select_due(context: dg.OpExecutionContext, config: SelectConfig, supabase: SupabaseResource) -> Iterator[dg.DynamicOutput[WorkUnit]]:
-    """Open the run in ops_runlog and pick what is due (agg_get_due_tasks), one dynamic output per step; none due yields none."""
+def select_due(
+    context: dg.OpExecutionContext, config: SelectConfig, supabase: SupabaseResource
+) -> Iterator[dg.DynamicOutput[WorkUnit]]:
+    """Open the run in ops_runlog and pick what is due (agg_get_due_tasks): one dynamic output per step, or none."""
     settings, gateway = load_settings(), supabase.gateway
     now, replay = _now(config.now_utc), config.now_utc is not None
     try:
         gateway.check_contract()
-        gateway.open_run(context.run_id, job=settings.job_name, trigger=_trigger(context), environment=supabase.environment)
+        gateway.open_run(
+            context.run_id, job=settings.job_name, trigger=_trigger(context), environment=supabase.environment
+        )
         gateway.checkpoint(context.run_id, "cron_start", {"ts": now.isoformat()})
         tasks = gateway.due_tasks(
-            supabase.environment, now=now, limit=config.max_tasks or settings.max_tasks_per_run,
-            stale_seconds=settings.running_stale_seconds, symbols=config.symbols, timeframes=config.timeframes)
+            supabase.environment,
+            now=now,
+            limit=config.max_tasks or settings.max_tasks_per_run,
+            stale_seconds=settings.running_stale_seconds,
+            symbols=config.symbols,
+            timeframes=config.timeframes,
+        )
         gateway.checkpoint(context.run_id, "selected_due_tasks", {"task_count": len(tasks)})
     except GatewayError as exc:
         _close_quietly(context, gateway, exc)
@@ -57,9 +74,13 @@ def select_due(context: dg.OpExecutionContext, config: SelectConfig, supabase: S
     for n, unit in enumerate(units(tasks, settings.tasks_per_step)):
         # The number keeps BTC-USD and BTC/USD apart and the steps in due order.
         yield dg.DynamicOutput(
-            WorkUnit(tasks=tuple(unit), max_windows=config.max_windows or settings.max_windows_per_task,
-                     now_utc=now if replay else None),
-            mapping_key=f"{n:05d}_{_slug(unit)}")
+            WorkUnit(
+                tasks=tuple(unit),
+                max_windows=config.max_windows or settings.max_windows_per_task,
+                now_utc=now if replay else None,
+            ),
+            mapping_key=f"{n:05d}_{_slug(unit)}",
+        )
 
 
 @dg.op
@@ -83,15 +104,23 @@ def aggregate(context: dg.OpExecutionContext, supabase: SupabaseResource, unit: 
     for outcome in outcomes:
         if outcome.kind == "success" and outcome.result is not None:
             r = outcome.result
-            context.log.info("%s: %d windows, %d bars written, next window %s", outcome, r.windows_processed, r.bars_created, r.frontier)
+            context.log.info(
+                "%s: %d windows, %d bars written, next window %s",
+                outcome,
+                r.windows_processed,
+                r.bars_created,
+                r.frontier,
+            )
         else:
             context.log.warning("%s: %s. %s", outcome, outcome.kind, outcome.error)
     return outcomes
 
 
 @dg.op(tags={"dagster/priority": "10"})  # in_process goes breadth first; this frees each lease before the next is taken
-def finish(context: dg.OpExecutionContext, supabase: SupabaseResource, unit: WorkUnit, outcomes: list[TaskOutcome]) -> list[TaskOutcome]:
-    """Give the leases back with what happened (agg_finish_batch) and note it in ops_runlog. A lost lease is an outcome too.
+def finish(
+    context: dg.OpExecutionContext, supabase: SupabaseResource, unit: WorkUnit, outcomes: list[TaskOutcome]
+) -> list[TaskOutcome]:
+    """Give the leases back with what happened (agg_finish_batch) and note it in ops_runlog. A lost lease is an outcome.
 
     Args:
         unit: the tasks that were worked on.
@@ -104,13 +133,21 @@ def finish(context: dg.OpExecutionContext, supabase: SupabaseResource, unit: Wor
     try:
         finished = gateway.finish(held, now=now, hard_limit=settings.auto_disable_hard_fails) if held else []
         refused = {(f.symbol, f.timeframe): f.error for f in finished if f.error is not None}
-        outcomes = [o.revised("lost" if e.sqlstate == "AG001" else "hard", e.message)
-                    if (e := refused.get((o.symbol, o.timeframe))) else o for o in outcomes]
-        gateway.checkpoints(context.run_id, [
-            {"checkpoint": str(o), "details": {"outcome": o.kind, "error": o.error, **_figures(o)}} for o in outcomes])
+        outcomes = [
+            o.revised("lost" if e.sqlstate == "AG001" else "hard", e.message)
+            if (e := refused.get((o.symbol, o.timeframe)))
+            else o
+            for o in outcomes
+        ]
+        gateway.checkpoints(
+            context.run_id,
+            [{"checkpoint": str(o), "details": {"outcome": o.kind, "error": o.error, **_figures(o)}} for o in outcomes],
+        )
     except GatewayError as exc:
         # The windows stand; the leases end when they go stale, and the next tick goes on from there.
-        outcomes = [o if o.failed else o.revised("transient", f"The lease could not be given back. {exc}") for o in outcomes]
+        outcomes = [
+            o if o.failed else o.revised("transient", f"The lease could not be given back. {exc}") for o in outcomes
+        ]
     return outcomes
 
 
@@ -124,13 +161,17 @@ def close_run(context: dg.OpExecutionContext, supabase: SupabaseResource, result
     settings, gateway = load_settings(), supabase.gateway
     outcomes = [outcome for result in results for outcome in result]
     failed = [o for o in outcomes if o.failed]
-    totals = [TimeframeTotals.of(timeframe, outcomes) for timeframe in dict.fromkeys(o.timeframe for o in outcomes)]  # due order
+    totals = [
+        TimeframeTotals.of(timeframe, outcomes) for timeframe in dict.fromkeys(o.timeframe for o in outcomes)
+    ]  # due order
     for total in totals:
         context.log_event(_materialization(total, environment=supabase.environment))
     context.instance.add_run_tags(context.run_id, {WINDOWS_TAG: str(sum(t.windows_processed for t in totals))})
     stats: dict[str, object] = {
-        "tasks": len(outcomes), "failed": [str(o) for o in failed],
-        "bars_created": sum(t.bars_created for t in totals), "bars_quality_poor": sum(t.bars_quality_poor for t in totals),
+        "tasks": len(outcomes),
+        "failed": [str(o) for o in failed],
+        "bars_created": sum(t.bars_created for t in totals),
+        "bars_quality_poor": sum(t.bars_quality_poor for t in totals),
     }
     try:
         gateway.close_run(context.run_id, success=not failed, stats=stats)
@@ -142,11 +183,12 @@ def close_run(context: dg.OpExecutionContext, supabase: SupabaseResource, result
         raise dg.Failure(
             f"{len(failed)} of {len(outcomes)} tasks failed: {shown}",
             metadata={"failed_tasks": [str(o) for o in failed], "failed": len(failed), "tasks": len(outcomes)},
-            allow_retries=False)
+            allow_retries=False,
+        )
 
 
 def units(tasks: Sequence[DueTask], size: int) -> Iterator[list[DueTask]]:
-    """Cut due tasks into steps of about ``size`` tasks, in due order. A step of several never splits a symbol's tasks."""
+    """Cut due tasks into steps of about ``size`` tasks, in due order; none but a size of 1 splits a symbol's tasks."""
     if size == 1:
         yield from ([task] for task in tasks)
         return
@@ -163,13 +205,21 @@ def units(tasks: Sequence[DueTask], size: int) -> Iterator[list[DueTask]]:
         yield unit
 
 
-def _work(gateway: AggGateway, settings: Settings, unit: WorkUnit, now: dt.datetime, *, owner: str) -> list[TaskOutcome]:
+def _work(
+    gateway: AggGateway, settings: Settings, unit: WorkUnit, now: dt.datetime, *, owner: str
+) -> list[TaskOutcome]:
     started = gateway.start(unit.tasks, now=now, owner=owner, lease_seconds=settings.running_stale_seconds)
-    leases = [Lease(symbol=s.symbol, timeframe=s.timeframe, lease_token=s.lease_token) for s in started if s.lease_token is not None]
+    leases = [
+        Lease(symbol=s.symbol, timeframe=s.timeframe, lease_token=s.lease_token)
+        for s in started
+        if s.lease_token is not None
+    ]
     done: dict[tuple[str, str], CatchupResult | GatewayError] = {}
     if leases:
         try:
-            results = gateway.catch_up(leases, now=now, max_windows=unit.max_windows, version=settings.agg_derivation_version)
+            results = gateway.catch_up(
+                leases, now=now, max_windows=unit.max_windows, version=settings.agg_derivation_version
+            )
             done = {(r.symbol, r.timeframe): r for r in results}
         except GatewayError as exc:
             done = {(lease.symbol, lease.timeframe): exc for lease in leases}
@@ -180,13 +230,17 @@ def _outcome(started: StartResult, done: CatchupResult | GatewayError | None) ->
     task = {"symbol": started.symbol, "timeframe": started.timeframe, "lease_token": started.lease_token}
     if started.lease_token is None or done is None:
         busy = isinstance(started.error, str)
-        text = started.error if isinstance(started.error, str) else started.error.message if started.error else "no answer"
+        text = (
+            started.error if isinstance(started.error, str) else started.error.message if started.error else "no answer"
+        )
         return TaskOutcome(**task, kind="busy" if busy else "hard", error=text)
     if isinstance(done, GatewayError):
         return _failure(started, started.lease_token, done)
     if done.error is not None:
         code, text = done.error.sqlstate, f"{done.error.sqlstate} {done.error.message}. {done.error.hint or ''}".strip()
-        return TaskOutcome(**task, kind="lost" if code == "AG001" else "transient" if is_transient(code) else "hard", error=text)
+        return TaskOutcome(
+            **task, kind="lost" if code == "AG001" else "transient" if is_transient(code) else "hard", error=text
+        )
     return TaskOutcome(**task, kind="success", result=done)
 
 
@@ -197,21 +251,41 @@ def _failure(task: StartResult | DueTask, token: int | None, exc: GatewayError) 
 
 def _figures(outcome: TaskOutcome) -> dict[str, object]:
     r = outcome.result
-    return {} if r is None else {"windows": r.windows_processed, "bars": r.bars_created, "revised": r.bars_revised,
-                                 "retired": r.bars_retired, "rejected": r.source_rejected, "has_more": r.has_more}
+    return (
+        {}
+        if r is None
+        else {
+            "windows": r.windows_processed,
+            "bars": r.bars_created,
+            "revised": r.bars_revised,
+            "retired": r.bars_retired,
+            "rejected": r.source_rejected,
+            "has_more": r.has_more,
+        }
+    )
 
 
 def _materialization(total: TimeframeTotals, *, environment: str) -> dg.AssetMaterialization:
     figures: dict[str, dg.MetadataValue] = {
         name: dg.MetadataValue.int(getattr(total, name))
-        for name in ("tasks", "failed", "windows_processed", "bars_created", "bars_revised", "bars_retired",
-                     "bars_quality_poor", "source_rejected")
+        for name in (
+            "tasks",
+            "failed",
+            "windows_processed",
+            "bars_created",
+            "bars_revised",
+            "bars_retired",
+            "bars_quality_poor",
+            "source_rejected",
+        )
     }
     if total.newest_window_utc is not None:
         figures["newest_window_utc"] = dg.MetadataValue.timestamp(total.newest_window_utc)
     return dg.AssetMaterialization(
-        asset_key=f"bars_{total.timeframe}", metadata=figures,
-        description=f"{total.bars_created} {total.timeframe} bars of {total.tasks} symbols written in {environment}.")
+        asset_key=f"bars_{total.timeframe}",
+        metadata=figures,
+        description=f"{total.bars_created} {total.timeframe} bars of {total.tasks} symbols written in {environment}.",
+    )
 
 
 def _close_quietly(context: dg.OpExecutionContext, gateway: AggGateway, reason: GatewayError) -> None:
@@ -222,10 +296,11 @@ def _close_quietly(context: dg.OpExecutionContext, gateway: AggGateway, reason: 
 
 
 def _trigger(context: dg.OpExecutionContext) -> str:
-    """Whether a schedule or a person started the run, unless the run's config names another trigger."""
+    """cron if a schedule or sensor started the run, manual if a person did, unless its config names another trigger."""
     ops: Any = context.run.run_config.get("ops", {})
     chosen: str | None = ops.get("select_due", {}).get("config", {}).get("trigger")
-    return chosen or ("cron" if context.run.tags.get("dagster/schedule_name") else "manual")
+    automatic = {"dagster/schedule_name", "dagster/sensor_name"} & context.run.tags.keys()
+    return chosen or ("cron" if automatic else "manual")
 
 
 def _now(replay_utc: str | None) -> dt.datetime:
@@ -233,7 +308,9 @@ def _now(replay_utc: str | None) -> dt.datetime:
         return dt.datetime.now(dt.UTC)
     now = dt.datetime.fromisoformat(replay_utc)
     if now.tzinfo is None:
-        raise dg.Failure(f"now_utc={replay_utc!r} has no offset; write it as 2026-01-05T10:01:00Z.", allow_retries=False)
+        raise dg.Failure(
+            f"now_utc={replay_utc!r} has no offset; write it as 2026-01-05T10:01:00Z.", allow_retries=False
+        )
     return now.astimezone(dt.UTC)
 
 

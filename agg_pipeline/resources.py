@@ -17,7 +17,9 @@ class SupabaseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     environment: str = Field(description="DEV, TEST, STAGE or PROD.")
     url: str = Field(description="https://<project>.supabase.co, or postgresql://... for a direct connection.")
     service_role_key: str = Field(description="Key of the role service_role.")
-    rest_path: str = Field(default="/rest/v1", description="Path of the REST API below the URL; / for a bare PostgREST.")
+    rest_path: str = Field(
+        default="/rest/v1", description="Path of the REST API below the URL; / for a bare PostgREST."
+    )
     timeout_s: float = Field(default=30.0, gt=0, description="Seconds; longer than the role's statement_timeout.")
 
     _gateway: AggGateway | None = PrivateAttr(None)
@@ -42,7 +44,9 @@ class SupabaseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     @contextlib.contextmanager
     def connect(self) -> Iterator[AggGateway]:
         """A gateway of its own, for schedules, sensors and commands."""
-        gateway = AggGateway(open_transport(self.url, self.service_role_key, rest_path=self.rest_path, timeout_s=self.timeout_s))
+        gateway = AggGateway(
+            open_transport(self.url, self.service_role_key, rest_path=self.rest_path, timeout_s=self.timeout_s)
+        )
         try:
             yield gateway
         finally:
@@ -50,7 +54,7 @@ class SupabaseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 def resources_for(environment: Environment) -> dict[str, object]:
-    """Resources of one environment. A variable with the suffix _<ENV> wins, so that prod cannot borrow dev's URL by accident."""
+    """Resources of one environment. A variable with the suffix _<ENV> wins, so that prod cannot borrow dev's URL."""
     return {
         "supabase": SupabaseResource(
             environment=environment.value,

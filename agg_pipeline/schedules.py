@@ -10,8 +10,11 @@ from agg_pipeline.resources import SupabaseResource
 from agg_pipeline.settings import Settings
 
 _UNFINISHED = [
-    dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING,
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
 ]
 
 
@@ -19,11 +22,16 @@ def build_schedule(job: dg.JobDefinition, settings: Settings) -> dg.ScheduleDefi
     """Schedule agg_every_5_minutes: minutes 1, 6, ..., 56 UTC; skips with a reason what would be an empty run."""
 
     @dg.schedule(
-        job=job, name="agg_every_5_minutes", cron_schedule="1-59/5 * * * *", execution_timezone="UTC",
+        job=job,
+        name="agg_every_5_minutes",
+        cron_schedule="1-59/5 * * * *",
+        execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="One tick on minutes 1, 6, ..., 56. Skips when nothing is due or a tick is still running.",
     )
-    def agg_every_5_minutes(context: dg.ScheduleEvaluationContext, supabase: SupabaseResource) -> dg.RunRequest | dg.SkipReason:
+    def agg_every_5_minutes(
+        context: dg.ScheduleEvaluationContext, supabase: SupabaseResource
+    ) -> dg.RunRequest | dg.SkipReason:
         ticks = dg.RunsFilter(statuses=_UNFINISHED, tags={TICK_TAG: environment_tag(settings.env_name)})
         if running := context.instance.get_runs(ticks, limit=1):
             return dg.SkipReason(f"Run {running[0].run_id[:8]} is still at work; what is due stays due.")
@@ -31,7 +39,11 @@ def build_schedule(job: dg.JobDefinition, settings: Settings) -> dg.ScheduleDefi
             with supabase.connect() as gateway:
                 gateway.check_contract()
                 due = gateway.due_tasks(
-                    settings.env_name.value, now=dt.datetime.now(dt.UTC), limit=1, stale_seconds=settings.running_stale_seconds)
+                    settings.env_name.value,
+                    now=dt.datetime.now(dt.UTC),
+                    limit=1,
+                    stale_seconds=settings.running_stale_seconds,
+                )
         except GatewayError as exc:
             # A tick that cannot even look is a failed tick: red in the schedule's history, with the reason.
             raise dg.Failure(f"Could not look up what is due. {exc}") from None

@@ -14,9 +14,14 @@ def build_catch_up_sensor(job: dg.JobDefinition, settings: Settings) -> dg.Senso
     """Sensor catch_up: after a run that got something done, the next one, if more is due than it could take."""
 
     @dg.run_status_sensor(
-        name="catch_up", run_status=dg.DagsterRunStatus.SUCCESS, monitored_jobs=[job], request_job=job,
-        minimum_interval_seconds=5, default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Starts another tick at once while due tasks are left over or a task has a backlog.")
+        name="catch_up",
+        run_status=dg.DagsterRunStatus.SUCCESS,
+        monitored_jobs=[job],
+        request_job=job,
+        minimum_interval_seconds=5,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Starts another tick at once while due tasks are left over or a task has a backlog.",
+    )
     def catch_up(context: dg.RunStatusSensorContext, supabase: SupabaseResource) -> dg.RunRequest | dg.SkipReason:
         run = context.dagster_run
         if run.tags.get(WINDOWS_TAG, "0") == "0":
@@ -24,8 +29,12 @@ def build_catch_up_sensor(job: dg.JobDefinition, settings: Settings) -> dg.Senso
             return dg.SkipReason(f"Run {run.run_id[:8]} built no window.")
         try:
             with supabase.connect() as gateway:
-                due = gateway.due_tasks(settings.env_name.value, now=dt.datetime.now(dt.UTC), limit=1,
-                                        stale_seconds=settings.running_stale_seconds)
+                due = gateway.due_tasks(
+                    settings.env_name.value,
+                    now=dt.datetime.now(dt.UTC),
+                    limit=1,
+                    stale_seconds=settings.running_stale_seconds,
+                )
         except GatewayError as exc:
             return dg.SkipReason(f"Could not look up what is due; the schedule will. {exc}")
         if not due:

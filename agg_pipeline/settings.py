@@ -1,7 +1,7 @@
 """What an operator sets: environment, run limits, where the databases are.
 
-Read from environment variables by the names that the predecessor's workers used, with their defaults. Nothing is read at
-import: a test or a second code server can set other values first.
+Read from environment variables by the names that the predecessor's workers used, with their defaults. Nothing is read
+at import: a test or a second code server can set other values first.
 """
 
 import os
@@ -17,7 +17,7 @@ class SettingsError(ValueError):
 
 
 class Environment(StrEnum):
-    """Where a code location runs. DEV and TEST serve assets with ``test_active``, STAGE and PROD those with ``active``."""
+    """Where a code location runs. DEV and TEST serve assets with test_active, STAGE and PROD those with active."""
 
     DEV = "DEV"
     TEST = "TEST"
@@ -33,13 +33,21 @@ class Settings(BaseSettings):
     env_name: Environment = Field(Environment.DEV, description="dev, test, stage or prod.")
     job_name: str = Field("agg-master", min_length=1, description="Name of the job in ops_runlog.")
     max_tasks_per_run: int = Field(20, ge=1, le=100_000, description="Tasks that one tick takes at most.")
-    max_windows_per_task: int = Field(100, ge=1, le=100_000, description="Windows that one tick builds per task at most.")
+    max_windows_per_task: int = Field(
+        100, ge=1, le=100_000, description="Windows that one tick builds per task at most."
+    )
     running_stale_seconds: int = Field(900, ge=60, le=86_400, description="Length of a lease.")
-    auto_disable_hard_fails: int = Field(3, ge=1, description="Hard failures in a row until a task stops (or is alerted).")
+    auto_disable_hard_fails: int = Field(
+        3, ge=1, description="Hard failures in a row until a task stops (or is alerted)."
+    )
     agg_derivation_version: int = Field(1, ge=1, description="derivation_version of the bars that are written.")
     log_level: Literal["DEBUG", "INFO", "WARN", "WARNING", "ERROR"] = "INFO"
-    tasks_per_step: int = Field(1, ge=1, le=10_000, description="Tasks per Dagster step; a symbol's tasks stay together.")
-    agg_executor: Literal["in_process", "multiprocess"] = Field("in_process", description="Where the steps of a run are done.")
+    tasks_per_step: int = Field(
+        1, ge=1, le=10_000, description="Tasks per Dagster step; a symbol's tasks stay together."
+    )
+    agg_executor: Literal["in_process", "multiprocess"] = Field(
+        "in_process", description="Where the steps of a run are done."
+    )
 
     @field_validator("env_name", "log_level", mode="before")
     @classmethod

@@ -54,7 +54,7 @@ def gateway(request: pytest.FixtureRequest, stack: Stack, clean: psycopg.Connect
 
 @pytest.fixture
 def one_gateway(stack: Stack, clean: psycopg.Connection) -> Iterator[AggGateway]:
-    """The gateway over REST, or over a database URL where there is no PostgREST: for long tests, where both would take twice."""
+    """The gateway over REST, or over a database URL where there is no PostgREST: for tests too long to run twice."""
     opened = open_gateway(stack, direct=stack.api_url is None)
     yield opened
     opened.close()

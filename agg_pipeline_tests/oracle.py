@@ -12,7 +12,8 @@ def assert_equals_oracle(connection: psycopg.Connection) -> dict[tuple[str, str]
     counts: dict[tuple[str, str], int] = {}
     assets = connection.execute(
         """select a.canonical_symbol, a.base_timeframe, min(s.agg_start_utc) from core_asset_registry_all a
-             join data_agg_state s using (canonical_symbol) group by 1, 2""").fetchall()
+             join data_agg_state s using (canonical_symbol) group by 1, 2"""
+    ).fetchall()
     for symbol, base, start in assets:
         raw = _frame(connection, "data_bars", RAW_COLUMNS, symbol)
         actual = _frame(connection, "derived_data_bars", BAR_COLUMNS, symbol)
@@ -26,5 +27,6 @@ def assert_equals_oracle(connection: psycopg.Connection) -> dict[tuple[str, str]
 def _frame(connection: psycopg.Connection, table: str, columns: list[str], symbol: str) -> pd.DataFrame:
     where = " and deleted_at is null" if table == "derived_data_bars" else ""
     rows = connection.execute(
-        f"select {', '.join(columns)} from {table} where canonical_symbol = %s{where}", [symbol]).fetchall()  # noqa: S608
+        f"select {', '.join(columns)} from {table} where canonical_symbol = %s{where}", [symbol]
+    ).fetchall()
     return pd.DataFrame(rows, columns=columns)

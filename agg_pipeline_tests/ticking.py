@@ -8,7 +8,9 @@ from agg_pipeline.models import CatchupResult, Lease, TaskOutcome
 ENVIRONMENT = "PROD"
 
 
-def tick(gateway: AggGateway, now: dt.datetime, *, limit: int | None = None, max_windows: int = 100) -> list[CatchupResult]:
+def tick(
+    gateway: AggGateway, now: dt.datetime, *, limit: int | None = None, max_windows: int = 100
+) -> list[CatchupResult]:
     """One tick at ``now``: due, start, catch up, finish. Every task of it must succeed."""
     due = gateway.due_tasks(ENVIRONMENT, now=now, limit=limit, stale_seconds=900)
     if not due:
@@ -19,8 +21,13 @@ def tick(gateway: AggGateway, now: dt.datetime, *, limit: int | None = None, max
     results = gateway.catch_up(leases, now=now, max_windows=max_windows, version=1)
     assert not [r.error for r in results if r.error], results
     finished = gateway.finish(
-        [TaskOutcome(symbol=r.symbol, timeframe=r.timeframe, kind="success", lease_token=lease.lease_token, result=r)
-         for r, lease in zip(results, leases, strict=True)], now=now, hard_limit=3)
+        [
+            TaskOutcome(symbol=r.symbol, timeframe=r.timeframe, kind="success", lease_token=lease.lease_token, result=r)
+            for r, lease in zip(results, leases, strict=True)
+        ],
+        now=now,
+        hard_limit=3,
+    )
     assert all(f.success for f in finished), finished
     return results
 

@@ -20,8 +20,12 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-    help="Rolls raw market bars in Supabase up into higher timeframes. Start with `agg-pipeline demo` or `agg-pipeline up`.")
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Rolls raw market bars in Supabase up into higher timeframes. "
+    "Start with `agg-pipeline demo` or `agg-pipeline up`.",
+)
 # Where there is no terminal to ask, a table must not be squeezed into 80 columns.
 console = Console(width=None if sys.stdout.isatty() else 120)
 errors = Console(stderr=True)
@@ -41,7 +45,7 @@ def main() -> None:
 
 
 def command(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Register a command whose known failures end in one line on standard error and exit code 1, without a traceback."""
+    """Register a command whose known failures end in one line on standard error and exit code 1."""
 
     def register(function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)

@@ -22,9 +22,14 @@ Root = Annotated[Path, typer.Option(help="Folder of the embedded stack.")]
 
 @command("load")
 def load(
-    files: Annotated[list[Path], typer.Argument(help="CSV or Parquet, .gz too: symbol,ts_utc,open,high,low,close,volume[,vwap,trade_count]")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="CSV or Parquet, .gz too: symbol,ts_utc,open,high,low,close,volume[,vwap,trade_count]"),
+    ],
     timeframe: Annotated[str, typer.Option(help="Timeframe of the bars: 1m or 5m.")] = "1m",
-    start: Annotated[str | None, typer.Option(help="Where tasks of new symbols start, ISO date. Default: the day of the first bar.")] = None,
+    start: Annotated[
+        str | None, typer.Option(help="Where tasks of new symbols start, ISO date. Default: the day of the first bar.")
+    ] = None,
     root: Root = ROOT,
 ) -> None:
     """Load raw bars; register symbols that are new. Bad rows are listed, all others are loaded."""
@@ -58,7 +63,11 @@ def status(
         if not health:
             known = sorted({h.symbol for h in gateway.health()})
             asked = f"There are no tasks of {', '.join(symbols)}." if symbols else "There are no tasks."
-            raise CommandError(f"{asked} There are: {', '.join(known)}." if known else f"{asked} Load bars first: agg-pipeline load FILE.")
+            raise CommandError(
+                f"{asked} There are: {', '.join(known)}."
+                if known
+                else f"{asked} Load bars first: agg-pipeline load FILE."
+            )
         console.print(status_table(health))
         if bars:
             console.print(bar_table(gateway.bar_summary(symbols), health))
@@ -67,9 +76,13 @@ def status(
 @command("tick")
 def tick(
     symbols: Annotated[list[str] | None, typer.Option("--symbol", help="Only this symbol; repeat for more.")] = None,
-    timeframes: Annotated[list[str] | None, typer.Option("--timeframe", help="Only this timeframe; repeat for more.")] = None,
+    timeframes: Annotated[
+        list[str] | None, typer.Option("--timeframe", help="Only this timeframe; repeat for more.")
+    ] = None,
     max_tasks: Annotated[int | None, typer.Option(min=1, help="Tasks to take at most.")] = None,
-    max_windows: Annotated[int | None, typer.Option(min=1, max=100_000, help="Windows to build per task at most.")] = None,
+    max_windows: Annotated[
+        int | None, typer.Option(min=1, max=100_000, help="Windows to build per task at most.")
+    ] = None,
     root: Root = ROOT,
 ) -> None:
     """One run of the job now, in this process; it shows in the Dagster UI of `agg-pipeline up`."""
@@ -83,7 +96,14 @@ def tick(
     home = (root / "dagster_home").absolute()
     if "DAGSTER_HOME" not in os.environ and home.exists() and running(root) is not None:
         os.environ["DAGSTER_HOME"] = str(home)
-    ran = run_job({"symbols": symbols or None, "timeframes": timeframes or None, "max_tasks": max_tasks, "max_windows": max_windows})
+    ran = run_job(
+        {
+            "symbols": symbols or None,
+            "timeframes": timeframes or None,
+            "max_tasks": max_tasks,
+            "max_windows": max_windows,
+        }
+    )
     console.print(*(ran.lines or ["Nothing was due."]), sep="\n", highlight=False)
     if not ran.success:
         raise CommandError(ran.failure or "The run failed; its log has the reason.")
@@ -91,8 +111,10 @@ def tick(
 
 @command("migrate")
 def migrate(
-    database_url: Annotated[str | None, typer.Option(envvar="SUPABASE_DB_URL", help="postgresql:// of the owner of schema public.",
-                                                     show_envvar=True)] = None,
+    database_url: Annotated[
+        str | None,
+        typer.Option(envvar="SUPABASE_DB_URL", help="postgresql:// of the owner of schema public.", show_envvar=True),
+    ] = None,
     root: Root = ROOT,
 ) -> None:
     """Bring the database to this version. Safe to repeat; never drops a row, a column or a setting."""
@@ -101,16 +123,22 @@ def migrate(
     if not dsn and is_hosted(environment):
         url = os.environ[variable_for("SUPABASE_URL", environment)]
         if not url.startswith("postgres"):
-            raise CommandError("SUPABASE_DB_URL is not set. Migrations need a database URL (project settings, Connect, "
-                               "Session pooler); the REST API cannot change tables.")
+            raise CommandError(
+                "SUPABASE_DB_URL is not set. Migrations need a database URL (project settings, Connect, "
+                "Session pooler); the REST API cannot change tables."
+            )
         dsn = url
     if not dsn:
         stack = running(root)
         if stack is None:
-            raise CommandError(f"No database: nothing runs in {root}. Start it with `agg-pipeline up`, or set SUPABASE_DB_URL.")
+            raise CommandError(
+                f"No database: nothing runs in {root}. Start it with `agg-pipeline up`, or set SUPABASE_DB_URL."
+            )
         dsn = stack.dsn
     applied = apply_migrations(dsn, on_apply=_say)
-    console.print(f"{len(applied)} migrations applied." if applied else "Nothing to do: the database is at this version.")
+    console.print(
+        f"{len(applied)} migrations applied." if applied else "Nothing to do: the database is at this version."
+    )
 
 
 def _say(migration: Migration) -> None:

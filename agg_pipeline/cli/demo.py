@@ -22,15 +22,22 @@ def run_demo(gateway: AggGateway, now: dt.datetime, days: int) -> None:
         gateway.register_asset(symbol, start=start, base_timeframe=asset.base_timeframe.value)
         # The bar in progress is not there yet.
         bars = _records(generate(symbol, start, now - asset.base_timeframe.length))
-        for n in track(range(0, len(bars), BATCH_ROWS), f"Loading {symbol}", console=console, transient=True,
-                       disable=not console.is_terminal):
+        for n in track(
+            range(0, len(bars), BATCH_ROWS),
+            f"Loading {symbol}",
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        ):
             gateway.load_bars(bars[n : n + BATCH_ROWS], timeframe=asset.base_timeframe.value, source="demo")
         console.print(f"Loaded {len(bars):,} {asset.base_timeframe.value} bars of {symbol}.", highlight=False)
     ticks = 0
     while gateway.due_tasks("DEV", now=dt.datetime.now(dt.UTC), limit=1, stale_seconds=900):
         ticks += 1
         if ticks > 20:
-            raise CommandError("Tasks are still due after 20 ticks, which should not be. `agg-pipeline up` and its UI show why.")
+            raise CommandError(
+                "Tasks are still due after 20 ticks, which should not be. `agg-pipeline up` and its UI show why."
+            )
         ran = run_job({"max_tasks": 100, "max_windows": _MAX_WINDOWS})
         console.print(f"Tick {ticks}:", *ran.lines, sep="\n  ", highlight=False)
         if not ran.success:

@@ -37,19 +37,30 @@ def load_file(gateway: AggGateway, path: Path, base: Timeframe, start: dt.dateti
                 if row["canonical_symbol"] not in starts:
                     first = dt.datetime.fromisoformat(str(row["ts_utc"])).replace(hour=0, minute=0)
                     starts[row["canonical_symbol"]] = gateway.register_asset(
-                        row["canonical_symbol"], start=start or first, base_timeframe=base.value).agg_start_utc
+                        row["canonical_symbol"], start=start or first, base_timeframe=base.value
+                    ).agg_start_utc
             result: LoadResult = gateway.load_bars([dict(row) for row in batch], timeframe=base.value, source="file")
-            inserted, updated, unchanged = inserted + result.inserted, updated + result.updated, unchanged + result.unchanged
+            inserted, updated, unchanged = (
+                inserted + result.inserted,
+                updated + result.updated,
+                unchanged + result.unchanged,
+            )
             for row in batch:
                 begins = starts[row["canonical_symbol"]]
                 if begins is not None and dt.datetime.fromisoformat(str(row["ts_utc"])) < begins:
                     early[row["canonical_symbol"]] = begins
             progress.update(bar, completed=file.position_bytes)
-    console.print(f"{path.name}: {inserted:,} bars inserted, {updated:,} updated, {unchanged:,} unchanged, "
-                  f"{rejects.count:,} rows rejected ({', '.join(sorted(starts)) or 'no symbol'}).", highlight=False)
+    console.print(
+        f"{path.name}: {inserted:,} bars inserted, {updated:,} updated, {unchanged:,} unchanged, "
+        f"{rejects.count:,} rows rejected ({', '.join(sorted(starts)) or 'no symbol'}).",
+        highlight=False,
+    )
     for symbol, begins in early.items():
-        errors.print(f"[yellow]{symbol}: bars before {begins:%Y-%m-%d %H:%M} are stored but not rolled up: its tasks start there "
-                     "(data_agg_state.agg_start_utc).[/]", highlight=False)
+        errors.print(
+            f"[yellow]{symbol}: bars before {begins:%Y-%m-%d %H:%M} are stored but not rolled up, since its tasks start later "
+            "(data_agg_state.agg_start_utc).[/]",
+            highlight=False,
+        )
     return rejects.count
 
 

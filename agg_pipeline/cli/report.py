@@ -18,9 +18,15 @@ def status_table(tasks: Iterable[TaskHealth]) -> Table:
     table.add_column("last error", overflow="fold", max_width=60)
     for task in tasks:
         table.add_row(
-            task.symbol, task.timeframe, _state(task), _time(task.cursor_utc), _time(task.newest_source_utc),
-            "-" if task.lag_windows is None else str(task.lag_windows), str(task.hard_fail_streak + task.transient_streak),
-            task.last_error or "")
+            task.symbol,
+            task.timeframe,
+            _state(task),
+            _time(task.cursor_utc),
+            _time(task.newest_source_utc),
+            "-" if task.lag_windows is None else str(task.lag_windows),
+            str(task.hard_fail_streak + task.transient_streak),
+            task.last_error or "",
+        )
     return table
 
 
@@ -35,9 +41,18 @@ def bar_table(bars: Iterable[BarSummary], health: Iterable[TaskHealth]) -> Table
     for row in bars:
         behind = lag.get((row.symbol, row.timeframe))
         table.add_row(
-            row.symbol, row.timeframe, f"{row.bars:,}", _time(row.first_utc), _time(row.last_utc), f"{row.quality_2:,}",
-            f"{row.quality_1:,}", f"{row.quality_0:,}", f"{row.quality_minus_1:,}", f"{row.revised:,}",
-            "-" if behind is None else str(behind))
+            row.symbol,
+            row.timeframe,
+            f"{row.bars:,}",
+            _time(row.first_utc),
+            _time(row.last_utc),
+            f"{row.quality_2:,}",
+            f"{row.quality_1:,}",
+            f"{row.quality_0:,}",
+            f"{row.quality_minus_1:,}",
+            f"{row.revised:,}",
+            "-" if behind is None else str(behind),
+        )
     return table
 
 

@@ -59,11 +59,24 @@ def dagster_services(root: Path, environment: dict[str, str], *, host: str, port
     logs.mkdir(exist_ok=True)
     code_port = free_port()
     workspace = home / "workspace.yaml"
-    workspace.write_text(yaml.safe_dump({"load_from": [
-        {"grpc_server": {"host": "127.0.0.1", "port": code_port, "location_name": "agg_pipeline"}}]}))
+    workspace.write_text(
+        yaml.safe_dump(
+            {"load_from": [{"grpc_server": {"host": "127.0.0.1", "port": code_port, "location_name": "agg_pipeline"}}]}
+        )
+    )
     env = os.environ | environment | {"DAGSTER_HOME": str(home)}
     commands = {
-        "code-server": ["dagster", "code-server", "start", "-m", "agg_pipeline.definitions", "-h", "127.0.0.1", "-p", str(code_port)],
+        "code-server": [
+            "dagster",
+            "code-server",
+            "start",
+            "-m",
+            "agg_pipeline.definitions",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(code_port),
+        ],
         "webserver": ["dagster-webserver", "-h", host, "-p", str(port), "-w", str(workspace)],
         "daemon": ["dagster-daemon", "run", "-w", str(workspace)],
     }
@@ -72,11 +85,23 @@ def dagster_services(root: Path, environment: dict[str, str], *, host: str, port
     try:
         for name, (program, *arguments) in commands.items():
             with (logs / f"{name}.log").open("ab") as log:
-                started.append(subprocess.Popen(
-                    [_script(program), *arguments], env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                    start_new_session=True, preexec_fn=_prepare_child))
+                started.append(
+                    subprocess.Popen(
+                        [_script(program), *arguments],
+                        env=env,
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
+                        start_new_session=True,
+                        preexec_fn=_prepare_child,
+                    )
+                )
             if name == "code-server":
-                _wait(started[-1], lambda: _accepts("127.0.0.1", code_port), f"the code server ({logs / 'code-server.log'})")
+                _wait(
+                    started[-1],
+                    lambda: _accepts("127.0.0.1", code_port),
+                    f"the code server ({logs / 'code-server.log'})",
+                )
         _wait(started[1], lambda: _answers(f"{url}/server_info"), f"the webserver ({logs / 'webserver.log'})")
         yield Services(url, started)
     finally:
@@ -118,7 +143,9 @@ def _signal(process: subprocess.Popen[bytes], number: int) -> None:
 
 def _prepare_child() -> None:
     """A killed `up` must not leave a daemon behind that goes on launching ticks (Linux)."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background job starts with it ignored, and children inherit that
+    signal.signal(
+        signal.SIGINT, signal.SIG_DFL
+    )  # a shell's background job starts with it ignored, and children inherit that
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG
 
@@ -140,6 +167,6 @@ def _accepts(host: str, port: int) -> bool:
 
 
 def _answers(url: str) -> bool:
-    with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2) as response:
+    with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310  loopback
         return bool(response.status == 200)
     return False

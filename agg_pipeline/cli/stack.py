@@ -73,7 +73,7 @@ def down(root: Root = ROOT) -> None:
 
 @command("demo")
 def demo(keep_days: Annotated[int, typer.Option("--days", min=1, max=60, help="Days of generated bars.")] = 14) -> None:
-    """Try it: a temporary database, generated bars of three symbols, ticks until nothing is due, a table. Leaves nothing."""
+    """Try it: a temporary database, generated bars of three symbols, ticks until nothing is due, a table."""
     from agg_pipeline.cli.demo import run_demo
 
     began = time.monotonic()
@@ -86,8 +86,10 @@ def demo(keep_days: Annotated[int, typer.Option("--days", min=1, max=60, help="D
         with connect(stack.root) as gateway:
             run_demo(gateway, dt.datetime.now(dt.UTC), keep_days)
             console.print(bar_table(gateway.bar_summary(), gateway.health()))
-    console.print(f"Done in {time.monotonic() - began:.0f} s. `agg-pipeline up` starts the same with the Dagster UI on "
-                  "http://127.0.0.1:3000 and keeps its data; `agg-pipeline load FILE` puts your own bars in.")
+    console.print(
+        f"Done in {time.monotonic() - began:.0f} s. `agg-pipeline up` starts the same with the Dagster UI on "
+        "http://127.0.0.1:3000 and keeps its data; `agg-pipeline load FILE` puts your own bars in."
+    )
 
 
 def _interrupt(*_: object) -> None:
@@ -96,12 +98,20 @@ def _interrupt(*_: object) -> None:
 
 def _greet(stack: Stack, url: str, environment: str, hosted: bool) -> None:
     console.print(f"[bold]Dagster UI[/]  {url}", highlight=False)
-    console.print(f"Environment {environment}, " + ("hosted Supabase project." if hosted else _where(stack)), highlight=False)
-    console.print("The schedule ticks on minutes 1, 6, ..., 56. Load bars: agg-pipeline load FILE. Ctrl-C stops everything.")
+    console.print(
+        f"Environment {environment}, " + ("hosted Supabase project." if hosted else _where(stack)), highlight=False
+    )
+    console.print(
+        "The schedule ticks on minutes 1, 6, ..., 56. Load bars: agg-pipeline load FILE. Ctrl-C stops everything."
+    )
 
 
 def _where(stack: Stack) -> str:
-    return f"PostgreSQL and PostgREST at {stack.api_url}." if stack.api_url else f"PostgreSQL without a REST API: {stack.api_missing}"
+    return (
+        f"PostgreSQL and PostgREST at {stack.api_url}."
+        if stack.api_url
+        else f"PostgreSQL without a REST API: {stack.api_missing}"
+    )
 
 
 @contextlib.contextmanager
@@ -113,7 +123,10 @@ def _sole_owner(root: Path) -> Iterator[Callable[[dict[str, object]], None]]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             holder = _read(lock)
-            console.print(f"Already up, in process {holder.get('pid', '?')}: {holder.get('ui', 'still starting')}", highlight=False)
+            console.print(
+                f"Already up, in process {holder.get('pid', '?')}: {holder.get('ui', 'still starting')}",
+                highlight=False,
+            )
             raise typer.Exit(0) from None
 
         def announce(facts: dict[str, object]) -> None:

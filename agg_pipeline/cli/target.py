@@ -16,27 +16,35 @@ ROOT = Path(".agg_pipeline")
 
 def is_hosted(environment: Environment) -> bool:
     """True if the environment names a database. Raises SettingsError if it names only half of one."""
-    url_variable, key_variable = (variable_for(name, environment) for name in ("SUPABASE_URL", "SUPABASE_SERVICE_ROLE_KEY"))
+    url_variable, key_variable = (
+        variable_for(name, environment) for name in ("SUPABASE_URL", "SUPABASE_SERVICE_ROLE_KEY")
+    )
     url, key = os.environ.get(url_variable), os.environ.get(key_variable)
     if url and url.startswith(("postgresql://", "postgres://")):
         os.environ.setdefault(key_variable, "not used with a database URL")
         return True
     if url and not url.startswith(("http://", "https://")):
-        raise SettingsError(f"{url_variable} is not a URL; it should look like https://<project>.supabase.co or postgresql://...")
+        raise SettingsError(
+            f"{url_variable} is not a URL; it should look like https://<project>.supabase.co or postgresql://..."
+        )
     if bool(url) != bool(key):
-        raise SettingsError(f"{key_variable if url else url_variable} is not set, but {url_variable if url else key_variable} is; "
-                            "set both, or neither for the embedded stack.")
+        raise SettingsError(
+            f"{key_variable if url else url_variable} is not set, but {url_variable if url else key_variable} is; "
+            "set both, or neither for the embedded stack."
+        )
     return bool(url)
 
 
 def use_target(root: Path) -> Environment:
-    """Make the environment variables name a database, and say for which environment. Raises CommandError if there is none."""
+    """Make the environment variables name a database; which environment it is. Raises CommandError if there is none."""
     environment = load_settings().env_name
     if not is_hosted(environment):
         stack = running(root)
         if stack is None:
-            raise CommandError(f"No database: nothing runs in {root}. Start it with `agg-pipeline up`, or set SUPABASE_URL and "
-                               "SUPABASE_SERVICE_ROLE_KEY for a hosted project.")
+            raise CommandError(
+                f"No database: nothing runs in {root}. Start it with `agg-pipeline up`, or set SUPABASE_URL and "
+                "SUPABASE_SERVICE_ROLE_KEY for a hosted project."
+            )
         os.environ.update(stack.environment())
     return environment
 

@@ -14,7 +14,7 @@ class Transport(Protocol):
 
 
 def open_transport(url: str, key: str, *, rest_path: str = "/rest/v1", timeout_s: float = 30.0) -> Transport:
-    """The transport that an address asks for: ``postgresql://`` goes straight to the database, ``http(s)://`` over REST.
+    """The transport that an address asks for: ``postgresql://`` goes straight to the database, ``http(s)://`` to REST.
 
     Args:
         key: service_role key; not used with a database URL, which carries its own password.

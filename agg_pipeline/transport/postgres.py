@@ -31,7 +31,10 @@ class PostgresTransport:
     def _connected(self) -> psycopg.Connection[Any]:
         if self._connection is None or self._connection.closed:
             self._connection = psycopg.connect(
-                self._dsn, autocommit=True, connect_timeout=10, row_factory=tuple_row,
+                self._dsn,
+                autocommit=True,
+                connect_timeout=10,
+                row_factory=tuple_row,
                 options=f"-c timezone=UTC -c statement_timeout={int(self._timeout_s * 1000)}",
             )
         return self._connection
@@ -44,7 +47,9 @@ class PostgresTransport:
             sql.SQL("{} => {}::{}").format(sql.Identifier(name), sql.Placeholder(name), sql.SQL(types[name]))
             for name in params
         )
-        query = sql.SQL("select to_jsonb(result) from {}({}) result").format(sql.Identifier("public", function), arguments)
+        query = sql.SQL("select to_jsonb(result) from {}({}) result").format(
+            sql.Identifier("public", function), arguments
+        )
         values = {
             name: Jsonb(value, dumps=_dumps) if types[name] == "jsonb" and value is not None else value
             for name, value in params.items()
@@ -53,25 +58,35 @@ class PostgresTransport:
         return rows if returns_set else rows[0]
 
     def _signature(self, connection: psycopg.Connection[Any], function: str) -> tuple[dict[str, str], bool]:
-        """Types of the parameters by name, and whether a set comes back: what PostgREST, too, reads from the catalogue."""
+        """Types of the parameters by name, whether a set comes back; PostgREST reads the same."""
         if function not in self._signatures:
             found = connection.execute(
-                """select p.proargnames[1:p.pronargs], array(select format_type(t, null) from unnest(p.proargtypes) t), p.proretset
+                """select p.proargnames[1:p.pronargs],
+                          array(select format_type(t, null) from unnest(p.proargtypes) t), p.proretset
                      from pg_proc p where p.pronamespace = 'public'::regnamespace and p.proname = %s""",
                 [function],
             ).fetchall()
             if len(found) != 1:
-                raise PermanentError(function, "PGRST202" if not found else "PGRST203",
-                                     f"the database has {len(found)} functions of this name, not one")
+                raise PermanentError(
+                    function,
+                    "PGRST202" if not found else "PGRST203",
+                    f"the database has {len(found)} functions of this name, not one",
+                )
             names, types, returns_set = found[0]
             self._signatures[function] = (dict(zip(names or [], types, strict=True)), returns_set)
         return self._signatures[function]
 
     def _failed(self, function: str, exc: psycopg.Error) -> GatewayError:
         if exc.sqlstate is None:  # no server had a say: refused, unknown host, cut
-            return TransientError(function, type(exc).__name__, f"no answer from the database: {_first_line(exc)}",
-                                  "Is the address right and the server up?")
-        return error_for(function, exc.sqlstate, exc.diag.message_primary or _first_line(exc), hint=exc.diag.message_hint)
+            return TransientError(
+                function,
+                type(exc).__name__,
+                f"no answer from the database: {_first_line(exc)}",
+                "Is the address right and the server up?",
+            )
+        return error_for(
+            function, exc.sqlstate, exc.diag.message_primary or _first_line(exc), hint=exc.diag.message_hint
+        )
 
     def close(self) -> None:
         if self._connection is not None:

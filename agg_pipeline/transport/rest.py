@@ -44,7 +44,7 @@ class RestTransport:
                 key,
                 SyncClientOptions(
                     httpx_client=self._http,
-                    # Its retries never cover a call of a function, and sleep up to 7 s where they do; ours are in the gateway.
+                    # Its retries leave out calls of functions, and sleep up to 7 s elsewhere; ours are in the gateway.
                     postgrest_client_retry=False,
                     auto_refresh_token=False,
                     persist_session=False,
@@ -52,8 +52,12 @@ class RestTransport:
             )
         except Exception as exc:
             self._http.close()
-            raise PermanentError("connect", type(exc).__name__, f"{url} cannot be used: {exc}",
-                                 "Check SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY.") from exc
+            raise PermanentError(
+                "connect",
+                type(exc).__name__,
+                f"{url} cannot be used: {exc}",
+                "Check SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY.",
+            ) from exc
 
     def _remember(self, response: httpx.Response) -> None:
         self._answer.response = response
@@ -65,10 +69,16 @@ class RestTransport:
         except APIError as exc:
             raise self._refused(function, exc) from exc
         except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError) as exc:
-            raise TransientError(function, type(exc).__name__, f"no answer from {self._url}: {exc}",
-                                 "Is the address right and the service up?") from exc
+            raise TransientError(
+                function,
+                type(exc).__name__,
+                f"no answer from {self._url}: {exc}",
+                "Is the address right and the service up?",
+            ) from exc
         except (httpx.HTTPError, httpx.InvalidURL, TypeError, ValueError, RuntimeError) as exc:
-            raise PermanentError(function, type(exc).__name__, f"the call cannot be sent to {self._url}: {exc}") from exc
+            raise PermanentError(
+                function, type(exc).__name__, f"the call cannot be sent to {self._url}: {exc}"
+            ) from exc
         if isinstance(data, str) and not self._is_json():
             # The client takes any 200 for an answer, a login page too.
             raise TransientError(function, "shape", f"{self._url} did not answer with JSON")

@@ -67,7 +67,9 @@ def test_a_tick_of_20_tasks_against_the_same_graph_with_empty_ops(
     clean.execute(
         """insert into data_bars (canonical_symbol, timeframe, ts_utc, open, high, low, close, vol, source)
            select 'S' || n, '1m', %s + m * interval '1 minute', 1, 2, 0.5, 1.5, 10, 'bench'
-             from generate_series(0, %s) n, generate_series(0, %s) m""", [BEGIN, TASKS - 1, 5 * (ROUNDS + 2)])
+             from generate_series(0, %s) n, generate_series(0, %s) m""",
+        [BEGIN, TASKS - 1, 5 * (ROUNDS + 2)],
+    )
     real = build_definitions().resolve_job_def("agg_master")
     empty = empty_ops.to_job(executor_def=dg.in_process_executor, resource_defs={"io_manager": dg.mem_io_manager})
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -76,7 +78,9 @@ def test_a_tick_of_20_tasks_against_the_same_graph_with_empty_ops(
         now = BEGIN + dt.timedelta(minutes=5 * n + 6)
         config = {"timeframes": ["5m"], "now_utc": now.isoformat()}
         began = time.perf_counter()
-        result = real.execute_in_process(run_config=quiet | {"ops": {"select_due": {"config": config}}}, instance=instance)
+        result = real.execute_in_process(
+            run_config=quiet | {"ops": {"select_due": {"config": config}}}, instance=instance
+        )
         seconds["real"].append(time.perf_counter() - began)
         written = clean.execute("select count(*) from derived_data_bars where timeframe = '5m'").fetchone()
         assert result.success, "the tick failed"
@@ -85,5 +89,14 @@ def test_a_tick_of_20_tasks_against_the_same_graph_with_empty_ops(
         assert empty.execute_in_process(run_config=quiet, instance=instance).success
         seconds["empty"].append(time.perf_counter() - began)
     real_s, empty_s = (statistics.median(seconds[name][1:]) for name in ("real", "empty"))
-    print(json.dumps({"bench": "tick_20_tasks", "value": round(real_s, 3), "unit": "s", "baseline": round(empty_s, 3),
-                      "ratio": round(real_s / empty_s, 2)}))
+    print(
+        json.dumps(
+            {
+                "bench": "tick_20_tasks",
+                "value": round(real_s, 3),
+                "unit": "s",
+                "baseline": round(empty_s, 3),
+                "ratio": round(real_s / empty_s, 2),
+            }
+        )
+    )

@@ -36,18 +36,23 @@ def two_hours_of_bars(one_gateway: AggGateway, clean: psycopg.Connection) -> Non
     one_gateway.register_asset("EURUSD", start=begin, base_timeframe="1m")
     clean.execute(
         """insert into data_bars (canonical_symbol, timeframe, ts_utc, open, high, low, close, vol, source)
-           select 'EURUSD', '1m', %s + m * interval '1 minute', 1, 2, 0.5, 1.5, 10, 'test' from generate_series(0, %s) m""",
-        [begin, HOURS * 60 - 1])
+           select 'EURUSD', '1m', %s + m * interval '1 minute', 1, 2, 0.5, 1.5, 10, 'test'
+             from generate_series(0, %s) m""",
+        [begin, HOURS * 60 - 1],
+    )
 
 
 def after_a_run(defs: dg.Definitions, instance: dg.DagsterInstance, config: dict[str, object]) -> object:
     """Run the job with this config, then ask the sensor what is next."""
     result = defs.resolve_job_def("agg_master").execute_in_process(
-        run_config={"ops": {"select_due": {"config": config}}}, instance=instance)
+        run_config={"ops": {"select_due": {"config": config}}}, instance=instance
+    )
     run, event = instance.get_run_by_id(result.run_id), result.all_events[-1]
     assert run is not None
     sensor = defs.resolve_sensor_def("catch_up")
-    with dg.build_run_status_sensor_context("catch_up", event, instance, run, resources=defs.resources or {}) as context:
+    with dg.build_run_status_sensor_context(
+        "catch_up", event, instance, run, resources=defs.resources or {}
+    ) as context:
         return sensor(context)
 
 

@@ -10,13 +10,16 @@ from agg_pipeline.gateway import AggGateway
 from agg_pipeline_tests.oracle import assert_equals_oracle
 from agg_pipeline_tests.ticking import tick, tick_until_quiet
 
-BEGIN = dt.datetime(2026, 1, 9, 12, tzinfo=dt.UTC)  # a Friday; the FX week ends at 22:00 UTC and opens on Sunday at 22:00
+BEGIN = dt.datetime(
+    2026, 1, 9, 12, tzinfo=dt.UTC
+)  # a Friday; the FX week ends at 22:00 UTC and opens on Sunday at 22:00
 HOURS = 72
 MINUTE = dt.timedelta(minutes=1)
 
 COMPLETE_BUT_MISSING_5M = """
     select b.canonical_symbol, date_bin('5 min', b.ts_utc, '2001-01-01Z') w from data_bars b
-     where b.timeframe = '1m' group by 1, 2 having count(*) = 5 and date_bin('5 min', min(b.ts_utc), '2001-01-01Z') + interval '5 min' <= %s
+     where b.timeframe = '1m' group by 1, 2
+    having count(*) = 5 and date_bin('5 min', min(b.ts_utc), '2001-01-01Z') + interval '5 min' <= %s
     except select canonical_symbol, ts_utc from derived_data_bars
      where timeframe = '5m' and deleted_at is null and source_candles = 5"""
 
@@ -38,8 +41,17 @@ def _arrivals() -> dict[dt.datetime, list[dict[str, object]]]:
 
     def bar(symbol: str, ts: dt.datetime, length: dt.timedelta, late: dt.timedelta) -> None:
         price = 100 + rng.random()
-        row = {"canonical_symbol": symbol, "ts_utc": ts.isoformat(), "open": price, "high": price + 1, "low": price - 1,
-               "close": price + rng.random() / 2, "vol": rng.randrange(100), "vwap": price, "trade_count": rng.randrange(9)}
+        row = {
+            "canonical_symbol": symbol,
+            "ts_utc": ts.isoformat(),
+            "open": price,
+            "high": price + 1,
+            "low": price - 1,
+            "close": price + rng.random() / 2,
+            "vol": rng.randrange(100),
+            "vwap": price,
+            "trade_count": rng.randrange(9),
+        }
         arrivals.setdefault(_tick_at_or_after(ts + length + late), []).append(row)
 
     for m in range(HOURS * 60):
@@ -69,7 +81,7 @@ def _ticks(begin: dt.datetime) -> Iterator[dt.datetime]:
 
 
 def test_72_live_hours_over_a_weekend(one_gateway: AggGateway, clean: psycopg.Connection) -> None:
-    """Each 5m bar is there at the first tick after its minutes are complete, each longer one in the same tick as its last child."""
+    """Each 5m bar is there at the first tick after its minutes are in, each longer one in that of its last child."""
     gateway, arrivals = one_gateway, _arrivals()
     for symbol in ("EURUSD", "HOLE", "LATE", "BORN_EARLY"):
         gateway.register_asset(symbol, start=BEGIN, base_timeframe="1m")
