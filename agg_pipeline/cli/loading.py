@@ -57,7 +57,7 @@ def load_file(gateway: AggGateway, path: Path, base: Timeframe, start: dt.dateti
     )
     for symbol, begins in early.items():
         errors.print(
-            f"[yellow]{symbol}: bars before {begins:%Y-%m-%d %H:%M} are stored but not rolled up, since its tasks start later "
+            f"[yellow]{symbol}: bars before {begins:%Y-%m-%d %H:%M} are stored but not rolled up; its tasks start then "
             "(data_agg_state.agg_start_utc).[/]",
             highlight=False,
         )

@@ -10,6 +10,7 @@ from agg_pipeline_tests.sql.helpers import (
     alter_task,
     at,
     clock,
+    dirty,
     due,
     finish,
     put,
@@ -104,6 +105,15 @@ def test_a_touched_window_makes_its_task_and_those_above_due(db: psycopg.Connect
     settle(db, "12:01")
     put(db, "EURUSD", "09:00", high=500)
     assert due(db, "12:01") == [("EURUSD", "5m"), ("EURUSD", "15m"), ("EURUSD", "1h"), ("EURUSD", "4h")]
+
+
+def test_touched_rows_around_what_is_built_make_nothing_due(db: psycopg.Connection) -> None:
+    """The 1h bars of 19:00 and 20:00 touch 4h windows before the first and at the cursor: there is nothing to redo."""
+    register(db, "EURUSD", start="19:00")
+    put(db, "EURUSD", "19:00", 120)
+    tick(db, "21:02")
+    assert dirty(db, "EURUSD", "4h") == [("16:00", "01-06 00:00")], "or this test shows nothing"
+    assert due(db, "21:02") == []
 
 
 def test_the_answer_is_ordered_by_length_of_timeframe(db: psycopg.Connection) -> None:

@@ -33,7 +33,7 @@ with recursive candidate as materialized (
   select c.canonical_symbol, c.timeframe, min(d.from_utc) as from_utc, min(d.logged_at) as since
     from public.agg_dirty_ranges d
     join candidate c on c.canonical_symbol = d.canonical_symbol and c.timeframe = d.timeframe
-   where d.from_utc < c.cursor_utc and d.to_utc > c.first_window and not coalesce(c.backs_off, false)
+   where greatest(d.from_utc, c.first_window) < least(d.to_utc, c.cursor_utc) and not coalesce(c.backs_off, false)
    group by 1, 2
 ), root as materialized (
   select c.canonical_symbol, c.timeframe, c.base_timeframe, d.from_utc as touched_utc,
