@@ -4,6 +4,7 @@ An op here never raises for the failure of a task: a raising step would keep ``c
 tasks after it from being told. It returns an outcome; ``close_run`` makes the run red.
 """
 
+import contextlib
 import datetime as dt
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,15 +12,29 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from agg_pipeline.errors import GatewayError, LeaseLost, TransientError, is_transient
+from agg_pipeline.errors import GatewayError
 from agg_pipeline.gateway import AggGateway
-from agg_pipeline.models import CatchupResult, DueTask, Lease, StartResult, TaskOutcome, TimeframeTotals, WorkUnit
+from agg_pipeline.models import DueTask, TaskOutcome, TimeframeTotals, WorkUnit
 from agg_pipeline.resources import SupabaseResource
-from agg_pipeline.settings import Settings, load_settings
+from agg_pipeline.settings import load_settings
+from agg_pipeline.work import units, work_on
 
 RUNLOG_KEEP = 10
 WINDOWS_TAG = "agg/windows"
 """Run tag: how many windows the run built. The sensor catch_up goes on only after a run that built some."""
+
+
+PLOTTED = (
+    "tasks",
+    "failed",
+    "windows_processed",
+    "bars_created",
+    "bars_revised",
+    "bars_retired",
+    "bars_quality_poor",
+    "source_rejected",
+)
+"""Figures of a timeframe that its asset's page plots over time."""
 
 
 class SelectConfig(dg.Config):
@@ -44,7 +59,6 @@ class SelectConfig(dg.Config):
 
 @dg.op(
     out=dg.DynamicOut(WorkUnit, description="Tasks of one step, shorter timeframes first."),
-    retry_policy=dg.RetryPolicy(max_retries=0),
 )
 def select_due(
     context: dg.OpExecutionContext, config: SelectConfig, supabase: SupabaseResource
@@ -94,12 +108,11 @@ def aggregate(context: dg.OpExecutionContext, supabase: SupabaseResource, unit: 
     """
     settings, gateway, now = load_settings(), supabase.gateway, unit.now_utc or _now(None)
     try:
-        outcomes = _work(gateway, settings, unit, now, owner=context.run_id)
-    except GatewayError as exc:
-        outcomes = [_failure(task, None, exc) for task in unit.tasks]
+        outcomes = work_on(unit, gateway, settings, now=now, owner=context.run_id)
     except BaseException:
         # Terminated from the UI, which is no Exception: free the leases now instead of when they go stale.
-        gateway.release(context.run_id)
+        with contextlib.suppress(GatewayError):
+            gateway.release(context.run_id)
         raise
     for outcome in outcomes:
         if outcome.kind == "success" and outcome.result is not None:
@@ -161,9 +174,8 @@ def close_run(context: dg.OpExecutionContext, supabase: SupabaseResource, result
     settings, gateway = load_settings(), supabase.gateway
     outcomes = [outcome for result in results for outcome in result]
     failed = [o for o in outcomes if o.failed]
-    totals = [
-        TimeframeTotals.of(timeframe, outcomes) for timeframe in dict.fromkeys(o.timeframe for o in outcomes)
-    ]  # due order
+    timeframes = dict.fromkeys(o.timeframe for o in outcomes)  # in due order, shortest first
+    totals = [TimeframeTotals.of(timeframe, outcomes) for timeframe in timeframes]
     for total in totals:
         context.log_event(_materialization(total, environment=supabase.environment))
     context.instance.add_run_tags(context.run_id, {WINDOWS_TAG: str(sum(t.windows_processed for t in totals))})
@@ -187,98 +199,22 @@ def close_run(context: dg.OpExecutionContext, supabase: SupabaseResource, result
         )
 
 
-def units(tasks: Sequence[DueTask], size: int) -> Iterator[list[DueTask]]:
-    """Cut due tasks into steps of about ``size`` tasks, in due order; none but a size of 1 splits a symbol's tasks."""
-    if size == 1:
-        yield from ([task] for task in tasks)
-        return
-    by_symbol: dict[str, list[DueTask]] = {}
-    for task in tasks:
-        by_symbol.setdefault(task.symbol, []).append(task)
-    unit: list[DueTask] = []
-    for chain in by_symbol.values():
-        if unit and len(unit) + len(chain) > size:
-            yield unit
-            unit = []
-        unit.extend(chain)
-    if unit:
-        yield unit
-
-
-def _work(
-    gateway: AggGateway, settings: Settings, unit: WorkUnit, now: dt.datetime, *, owner: str
-) -> list[TaskOutcome]:
-    started = gateway.start(unit.tasks, now=now, owner=owner, lease_seconds=settings.running_stale_seconds)
-    leases = [
-        Lease(symbol=s.symbol, timeframe=s.timeframe, lease_token=s.lease_token)
-        for s in started
-        if s.lease_token is not None
-    ]
-    done: dict[tuple[str, str], CatchupResult | GatewayError] = {}
-    if leases:
-        try:
-            results = gateway.catch_up(
-                leases, now=now, max_windows=unit.max_windows, version=settings.agg_derivation_version
-            )
-            done = {(r.symbol, r.timeframe): r for r in results}
-        except GatewayError as exc:
-            done = {(lease.symbol, lease.timeframe): exc for lease in leases}
-    return [_outcome(s, done.get((s.symbol, s.timeframe))) for s in started]
-
-
-def _outcome(started: StartResult, done: CatchupResult | GatewayError | None) -> TaskOutcome:
-    task = {"symbol": started.symbol, "timeframe": started.timeframe, "lease_token": started.lease_token}
-    if started.lease_token is None or done is None:
-        busy = isinstance(started.error, str)
-        text = (
-            started.error if isinstance(started.error, str) else started.error.message if started.error else "no answer"
-        )
-        return TaskOutcome(**task, kind="busy" if busy else "hard", error=text)
-    if isinstance(done, GatewayError):
-        return _failure(started, started.lease_token, done)
-    if done.error is not None:
-        code, text = done.error.sqlstate, f"{done.error.sqlstate} {done.error.message}. {done.error.hint or ''}".strip()
-        return TaskOutcome(
-            **task, kind="lost" if code == "AG001" else "transient" if is_transient(code) else "hard", error=text
-        )
-    return TaskOutcome(**task, kind="success", result=done)
-
-
-def _failure(task: StartResult | DueTask, token: int | None, exc: GatewayError) -> TaskOutcome:
-    kind = "lost" if isinstance(exc, LeaseLost) else "transient" if isinstance(exc, TransientError) else "hard"
-    return TaskOutcome(symbol=task.symbol, timeframe=task.timeframe, lease_token=token, kind=kind, error=str(exc))
-
-
 def _figures(outcome: TaskOutcome) -> dict[str, object]:
     r = outcome.result
-    return (
-        {}
-        if r is None
-        else {
-            "windows": r.windows_processed,
-            "bars": r.bars_created,
-            "revised": r.bars_revised,
-            "retired": r.bars_retired,
-            "rejected": r.source_rejected,
-            "has_more": r.has_more,
-        }
-    )
+    if r is None:
+        return {}
+    return {
+        "windows": r.windows_processed,
+        "bars": r.bars_created,
+        "revised": r.bars_revised,
+        "retired": r.bars_retired,
+        "rejected": r.source_rejected,
+        "has_more": r.has_more,
+    }
 
 
 def _materialization(total: TimeframeTotals, *, environment: str) -> dg.AssetMaterialization:
-    figures: dict[str, dg.MetadataValue] = {
-        name: dg.MetadataValue.int(getattr(total, name))
-        for name in (
-            "tasks",
-            "failed",
-            "windows_processed",
-            "bars_created",
-            "bars_revised",
-            "bars_retired",
-            "bars_quality_poor",
-            "source_rejected",
-        )
-    }
+    figures: dict[str, dg.MetadataValue] = {name: dg.MetadataValue.int(getattr(total, name)) for name in PLOTTED}
     if total.newest_window_utc is not None:
         figures["newest_window_utc"] = dg.MetadataValue.timestamp(total.newest_window_utc)
     return dg.AssetMaterialization(

@@ -1,7 +1,5 @@
 """The five-minute schedule: a minute after each window has ended, so that its last bar had time to arrive."""
 
-import datetime as dt
-
 import dagster as dg
 
 from agg_pipeline.errors import GatewayError
@@ -36,14 +34,7 @@ def build_schedule(job: dg.JobDefinition, settings: Settings) -> dg.ScheduleDefi
         if running := context.instance.get_runs(ticks, limit=1):
             return dg.SkipReason(f"Run {running[0].run_id[:8]} is still at work; what is due stays due.")
         try:
-            with supabase.connect() as gateway:
-                gateway.check_contract()
-                due = gateway.due_tasks(
-                    settings.env_name.value,
-                    now=dt.datetime.now(dt.UTC),
-                    limit=1,
-                    stale_seconds=settings.running_stale_seconds,
-                )
+            due = supabase.has_due_tasks(stale_seconds=settings.running_stale_seconds)
         except GatewayError as exc:
             # A tick that cannot even look is a failed tick: red in the schedule's history, with the reason.
             raise dg.Failure(f"Could not look up what is due. {exc}") from None

@@ -1,7 +1,5 @@
 """What follows a run: another tick at once while work is left."""
 
-import datetime as dt
-
 import dagster as dg
 
 from agg_pipeline.errors import GatewayError
@@ -28,13 +26,7 @@ def build_catch_up_sensor(job: dg.JobDefinition, settings: Settings) -> dg.Senso
             # Whatever is due now, this run could do nothing about it; the schedule looks again in time.
             return dg.SkipReason(f"Run {run.run_id[:8]} built no window.")
         try:
-            with supabase.connect() as gateway:
-                due = gateway.due_tasks(
-                    settings.env_name.value,
-                    now=dt.datetime.now(dt.UTC),
-                    limit=1,
-                    stale_seconds=settings.running_stale_seconds,
-                )
+            due = supabase.has_due_tasks(stale_seconds=settings.running_stale_seconds)
         except GatewayError as exc:
             return dg.SkipReason(f"Could not look up what is due; the schedule will. {exc}")
         if not due:

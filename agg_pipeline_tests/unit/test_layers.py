@@ -21,6 +21,7 @@ ROAD: list[set[str]] = [
     {"transport"},
     {"gateway"},
     {"resources"},
+    {"work"},
     {"ops"},
     {"jobs"},
     {"schedules", "sensors", "assets"},
