@@ -84,7 +84,8 @@ def select_due(
     except GatewayError as exc:
         _close_quietly(context, gateway, exc)
         raise dg.Failure(f"Nothing was selected. {exc}", allow_retries=False) from None
-    context.log.info("%d tasks are due: %s", len(tasks), ", ".join(map(str, tasks)) or "none")
+    shown = ", ".join(map(str, tasks[:50])) + (", ..." if len(tasks) > 50 else "")
+    context.log.info("%d tasks selected: %s", len(tasks), shown or "none is due")
     for n, unit in enumerate(units(tasks, settings.tasks_per_step)):
         # The number keeps BTC-USD and BTC/USD apart and the steps in due order.
         yield dg.DynamicOutput(

@@ -10,7 +10,7 @@ import typer
 from agg_pipeline.cli.app import CommandError, command, console, errors
 from agg_pipeline.cli.loading import load_file
 from agg_pipeline.cli.report import bar_table, status_table
-from agg_pipeline.cli.target import ROOT, connect, is_hosted, use_target
+from agg_pipeline.cli.target import ROOT, connect, is_hosted
 from agg_pipeline.local import running
 from agg_pipeline.migrations import Migration
 from agg_pipeline.migrations import migrate as apply_migrations
@@ -88,14 +88,14 @@ def tick(
     """One run of the job now, in this process; it shows in the Dagster UI of `agg-pipeline up`."""
     for name in timeframes or []:
         _timeframe(name)
-    use_target(root)
     with connect(root):  # an unreachable database is one line here, a page of traceback inside a run
         pass
     from agg_pipeline.cli.ticking import run_job
 
-    home = (root / "dagster_home").absolute()
-    if "DAGSTER_HOME" not in os.environ and home.exists() and running(root) is not None:
-        os.environ["DAGSTER_HOME"] = str(home)
+    stack, home = running(root), (root / "dagster_home").absolute()
+    if stack is not None and home.exists():
+        os.environ.setdefault("DAGSTER_HOME", str(home))
+        os.environ.setdefault("DAGSTER_POSTGRES_URL", stack.dagster_dsn)
     ran = run_job(
         {
             "symbols": symbols or None,

@@ -33,18 +33,27 @@ def up(
     """Start everything: database, REST API, Dagster's UI and daemon with the schedule. Ctrl-C ends all of it."""
     settings = load_settings()
     hosted = is_hosted(settings.env_name)
+    if hosted:
+        with connect(root):  # a project that cannot be used is one line here, and a failed run every five minutes later
+            pass
     with _sole_owner(root) as announce:
         signal.signal(signal.SIGTERM, _interrupt)
         try:
-            console.print("Starting the database ...")
-            stack = start(root)  # with a hosted project too: Dagster keeps its runs in it
-            if not hosted:
-                migrate(stack.dsn)
+            environment, where = {}, "hosted Supabase project."
+            if not hosted or not os.environ.get("DAGSTER_POSTGRES_URL"):
+                console.print("Starting the database ...")
+                stack = start(root)  # with a hosted project too: Dagster keeps its runs in it
+                environment["DAGSTER_POSTGRES_URL"] = stack.dagster_dsn
+                if not hosted:
+                    migrate(stack.dsn)
+                    environment, where = stack.environment(), _where(stack)
             console.print("Starting Dagster ...")
-            environment = {"DAGSTER_POSTGRES_URL": stack.dagster_dsn} if hosted else stack.environment()
             with dagster_services(root, environment, host=host, port=port or free_port()) as services:
-                announce({"pid": os.getpid(), "ui": services.url, "api": stack.api_url})
-                _greet(stack, services.url, settings.env_name.value, hosted)
+                announce({"pid": os.getpid(), "ui": services.url})
+                console.print(f"[bold]Dagster UI[/]  {services.url}", highlight=False)
+                console.print(f"Environment {settings.env_name.value}, {where}", highlight=False)
+                console.print("The schedule ticks on minutes 1, 6, ..., 56. Load bars: agg-pipeline load FILE.")
+                console.print("Ctrl-C stops everything.")
                 while services.alive():
                     time.sleep(0.5)
                 raise CommandError(f"A Dagster process ended by itself; see {root / 'logs'}.")
@@ -94,16 +103,6 @@ def demo(keep_days: Annotated[int, typer.Option("--days", min=1, max=60, help="D
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
-
-
-def _greet(stack: Stack, url: str, environment: str, hosted: bool) -> None:
-    console.print(f"[bold]Dagster UI[/]  {url}", highlight=False)
-    console.print(
-        f"Environment {environment}, " + ("hosted Supabase project." if hosted else _where(stack)), highlight=False
-    )
-    console.print(
-        "The schedule ticks on minutes 1, 6, ..., 56. Load bars: agg-pipeline load FILE. Ctrl-C stops everything."
-    )
 
 
 def _where(stack: Stack) -> str:
