@@ -5,12 +5,12 @@ import dagster as dg
 from agg_pipeline.assets import bar_assets
 from agg_pipeline.jobs import build_job
 from agg_pipeline.resources import resources_for
-from agg_pipeline.schedules import build_schedule
+from agg_pipeline.schedules import EVERY_5_MINUTES, build_schedule
 from agg_pipeline.sensors import build_catch_up_sensor
 from agg_pipeline.settings import load_settings
 
 
-def build_definitions() -> dg.Definitions:
+def build_definitions(*, cron_schedule: str = EVERY_5_MINUTES) -> dg.Definitions:
     """Definitions of one environment. Raises SettingsError that names the variable if a setting is not valid."""
     settings = load_settings()
     resources = resources_for(settings.env_name)
@@ -18,7 +18,7 @@ def build_definitions() -> dg.Definitions:
     return dg.Definitions(
         assets=bar_assets(),
         jobs=[job],
-        schedules=[build_schedule(job, settings)],
+        schedules=[build_schedule(job, settings, cron_schedule=cron_schedule)],
         sensors=[build_catch_up_sensor(job, settings)],
         resources=resources,
     )

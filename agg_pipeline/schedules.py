@@ -7,6 +7,8 @@ from agg_pipeline.jobs import TICK_TAG, environment_tag
 from agg_pipeline.resources import SupabaseResource
 from agg_pipeline.settings import Settings
 
+EVERY_5_MINUTES = "1-59/5 * * * *"
+
 _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -16,13 +18,15 @@ _UNFINISHED = [
 ]
 
 
-def build_schedule(job: dg.JobDefinition, settings: Settings) -> dg.ScheduleDefinition:
+def build_schedule(
+    job: dg.JobDefinition, settings: Settings, *, cron_schedule: str = EVERY_5_MINUTES
+) -> dg.ScheduleDefinition:
     """Schedule agg_every_5_minutes: minutes 1, 6, ..., 56 UTC; skips with a reason what would be an empty run."""
 
     @dg.schedule(
         job=job,
         name="agg_every_5_minutes",
-        cron_schedule="1-59/5 * * * *",
+        cron_schedule=cron_schedule,
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="One tick on minutes 1, 6, ..., 56. Skips when nothing is due or a tick is still running.",

@@ -48,12 +48,15 @@ def dagster_home(root: Path) -> Path:
 
 
 @contextlib.contextmanager
-def dagster_services(root: Path, environment: dict[str, str], *, host: str, port: int) -> Iterator["Services"]:
+def dagster_services(
+    root: Path, environment: dict[str, str], *, host: str, port: int, module: str = "agg_pipeline.definitions"
+) -> Iterator["Services"]:
     """Code server, webserver and daemon, ready; all are gone when the block ends, or when this process dies.
 
     Args:
         environment: variables that they get besides ours; secrets go this way and no other.
         port: of the webserver.
+        module: of the definitions.
     """
     home, logs = dagster_home(root), root / "logs"
     logs.mkdir(exist_ok=True)
@@ -71,7 +74,7 @@ def dagster_services(root: Path, environment: dict[str, str], *, host: str, port
             "code-server",
             "start",
             "-m",
-            "agg_pipeline.definitions",
+            module,
             "-h",
             "127.0.0.1",
             "-p",
