@@ -1,31 +1,14 @@
 """After a run that left work over, the next one starts at once."""
 
 import datetime as dt
-from collections.abc import Iterator
 
 import dagster as dg
 import psycopg
 import pytest
 
-from agg_pipeline.definitions import build_definitions
 from agg_pipeline.gateway import AggGateway
-from agg_pipeline.local import Stack
 
 HOURS = 2
-
-
-@pytest.fixture
-def defs(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> dg.Definitions:
-    for name, value in stack.environment().items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("ENV_NAME", "prod")
-    return build_definitions()
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as opened:
-        yield opened
 
 
 @pytest.fixture
