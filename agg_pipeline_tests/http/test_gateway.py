@@ -1,0 +1,210 @@
+"""The gateway over both of its transports against the real database, and over REST against what may stand between."""
+
+import datetime as dt
+import http.server
+import threading
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from agg_pipeline.errors import PermanentError, TransientError
+from agg_pipeline.gateway import AggGateway
+from agg_pipeline.local import Stack, temporary
+from agg_pipeline.local.api import sign_token
+from agg_pipeline.models import Task, TaskOutcome
+from agg_pipeline.transport import open_transport
+from agg_pipeline_tests.oracle import assert_equals_oracle
+from agg_pipeline_tests.ticking import tick_until_quiet
+
+BEGIN = dt.datetime(2026, 1, 5, tzinfo=dt.UTC)
+NOW = BEGIN + dt.timedelta(minutes=61)
+
+
+def bars(symbol: str, count: int = 60) -> list[dict[str, object]]:
+    return [
+        {
+            "canonical_symbol": symbol,
+            "ts_utc": (BEGIN + n * dt.timedelta(minutes=1)).isoformat(),
+            "open": 1.5, "high": 2.5, "low": 0.5, "close": 2.0, "vol": None, "vwap": None, "trade_count": None,
+        }
+        for n in range(count)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("symbol", ["EURUSD", "BTC/USD", "BTC-USD", "Ünï cödé", 'it\'s "quoted"; drop table data_bars'])
+def test_any_symbol_makes_the_whole_way(gateway: AggGateway, clean: psycopg.Connection, symbol: str) -> None:
+    gateway.register_asset(symbol, start=BEGIN, base_timeframe="1m")
+    gateway.load_bars(bars(symbol), timeframe="1m", source="test")
+    tick_until_quiet(gateway, NOW)
+    assert assert_equals_oracle(clean)[symbol, "1h"] == 1
+    assert [(row.symbol, row.timeframe, row.bars) for row in gateway.bar_summary([symbol])] == [
+        (symbol, "5m", 12), (symbol, "15m", 4), (symbol, "1h", 1)]  # fmt: skip
+    assert {h.timeframe: h.lag_windows for h in gateway.health([symbol])} == {
+        "5m": 0, "15m": 0, "1h": 0, "4h": 0, "1d": 0}  # fmt: skip
+
+
+def test_load_bars_counts_what_it_changed(gateway: AggGateway) -> None:
+    gateway.register_asset("EURUSD", start=BEGIN, base_timeframe="1m")
+    gateway.load_bars(bars("EURUSD", 3), timeframe="1m", source="test")
+    again = bars("EURUSD", 4)
+    again[0]["close"] = 1.75
+    result = gateway.load_bars(again, timeframe="1m", source="test")
+    assert (result.inserted, result.updated, result.unchanged) == (1, 1, 2)
+
+
+def test_a_batch_answers_for_each_task_in_order(gateway: AggGateway) -> None:
+    gateway.register_asset("EURUSD", start=BEGIN, base_timeframe="1m")
+    five, unknown = Task(symbol="EURUSD", timeframe="5m"), Task(symbol="NOPE", timeframe="5m")
+    started = gateway.start([five, unknown, five], now=NOW, owner="me", lease_seconds=60)
+    assert [(str(s), s.success) for s in started] == [("EURUSD/5m", True), ("NOPE/5m", False), ("EURUSD/5m", False)]
+    assert started[1].error == "not_idle_or_missing"
+    assert getattr(started[2].error, "sqlstate", None) == "AG003"
+
+
+def test_a_lease_that_was_lost_is_an_answer_not_an_exception(gateway: AggGateway) -> None:
+    gateway.register_asset("EURUSD", start=BEGIN, base_timeframe="1m")
+    [lease] = gateway.start([Task(symbol="EURUSD", timeframe="5m")], now=NOW, owner="me", lease_seconds=60)
+    assert gateway.release("me") == 1
+    outcome = TaskOutcome(symbol="EURUSD", timeframe="5m", kind="success", lease_token=lease.lease_token)
+    [finished] = gateway.finish([outcome], now=NOW, hard_limit=3)
+    assert finished.error is not None
+    assert finished.error.sqlstate == "AG001"
+    assert f"lease {lease.lease_token} on EURUSD/5m" in finished.error.message
+
+
+def test_an_unknown_timeframe_lists_what_there_is(gateway: AggGateway) -> None:
+    with pytest.raises(PermanentError, match=r"unknown timeframe: 7m\. There are: 5m, 15m, 1h, 4h, 1d"):
+        gateway.due_tasks("PROD", now=NOW, limit=1, stale_seconds=900, timeframes=["7m"])
+
+
+@pytest.mark.parametrize("direct", [False, True], ids=["rest", "postgres"])
+def test_a_database_without_our_functions_names_the_command_that_mends_it(direct: bool) -> None:
+    with temporary() as empty:
+        if not direct and empty.api_url is None:
+            pytest.skip(f"no PostgREST on this machine: {empty.api_missing}")
+        url = empty.dsn if direct else empty.api_url or ""
+        gateway = AggGateway(open_transport(url, empty.service_role_key, rest_path="/"))
+        try:
+            with pytest.raises(PermanentError, match=r"has none of our functions.*agg-pipeline migrate"):
+                gateway.check_contract()
+        finally:
+            gateway.close()
+
+
+@pytest.fixture
+def api(stack: Stack) -> str:
+    if stack.api_url is None:
+        pytest.skip(f"no PostgREST on this machine: {stack.api_missing}")
+    return stack.api_url
+
+
+def call(url: str, key: str, function: str = "agg_contract", timeout_s: float = 10) -> object:
+    """One call without the gateway's retries."""
+    transport = open_transport(url, key, rest_path="/", timeout_s=timeout_s)
+    try:
+        return transport.call(function, {})
+    finally:
+        transport.close()
+
+
+@pytest.mark.parametrize("claims", [{"role": "anon"}, {"role": "authenticated"}])
+def test_the_key_of_a_browser_is_refused_for_good(api: str, stack: Stack, claims: dict[str, str]) -> None:
+    with pytest.raises(PermanentError) as refused:
+        call(api, sign_token(stack.jwt_secret, claims))
+    assert refused.value.is_configuration
+    assert "SUPABASE_SERVICE_ROLE_KEY" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("secret", "expiry"), [("not the secret of this server, but as long", 4_000_000_000), (None, 1)]
+)
+def test_a_forged_or_expired_key_is_transient_and_said_at_once(
+    api: str, stack: Stack, secret: str | None, expiry: int
+) -> None:
+    """Transient as the predecessor had it, but no retry heals it, so it is told apart."""
+    key = sign_token(secret or stack.jwt_secret, {"role": "service_role", "exp": expiry})
+    with pytest.raises(TransientError) as refused:
+        call(api, key)
+    assert refused.value.is_configuration
+    assert key not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "postgresql://nobody:planted-secret@127.0.0.1:9/nowhere"])
+def test_an_unreachable_database_is_one_readable_line_without_its_password(url: str) -> None:
+    with pytest.raises(TransientError, match="no answer from") as refused:
+        call(url, "planted-secret")
+    assert "\n" not in str(refused.value)
+    assert "planted-secret" not in str(refused.value)
+
+
+@pytest.fixture
+def strange_server() -> Iterator[tuple[str, list[tuple[int, str, bytes]]]]:
+    """A server on the way that answers whatever the test put into the list."""
+    answer: list[tuple[int, str, bytes]] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            status, kind, body = answer[0]
+            self.send_response(status)
+            self.send_header("content-type", kind)
+            self.send_header("content-length", str(len(body)))
+            self.send_header("retry-after", "7")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            return None
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", answer
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "body", "error", "code"),
+    [
+        (502, "text/html", b"<html>Bad gateway</html>", TransientError, "502"),
+        (429, "application/json", b'{"message": "slow down"}', TransientError, "429"),
+        (404, "text/html", b"<html>No such page</html>", PermanentError, "404"),
+        (200, "text/html", b"<html>Please log in</html>", TransientError, "shape"),
+        (500, "application/json", b'{"code": "57014", "message": "canceled"}', TransientError, "57014"),
+        (400, "application/json", b'{"code": "P0001", "message": "timeout 429"}', PermanentError, "P0001"),
+    ],
+)
+def test_an_answer_is_judged_by_code_and_status_never_by_its_words(
+    strange_server: tuple[str, list[tuple[int, str, bytes]]],
+    status: int, kind: str, body: bytes, error: type[Exception], code: str,
+) -> None:  # fmt: skip
+    url, answer = strange_server
+    answer.append((status, kind, body))
+    with pytest.raises(error) as refused:
+        call(url, "key")
+    assert getattr(refused.value, "code", None) == code
+    assert "<html>" not in str(refused.value)
+
+
+def test_a_statement_timeout_halves_the_windows_and_goes_on(
+    strange_server: tuple[str, list[tuple[int, str, bytes]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, answer = strange_server
+    answer.append((500, "application/json", b'{"code": "57014", "message": "canceled"}'))
+    gateway = AggGateway(open_transport(url, "key", rest_path="/"))
+    asked: list[int] = []
+    answered = gateway._call
+
+    def spy(function: str, returns: type, **params: object) -> object:
+        asked.append(int(str(params["p_max_windows"])))
+        if asked[-1] <= 25:
+            answer[0] = (200, "application/json", b"[]")
+        return answered(function, returns, **params)
+
+    monkeypatch.setattr(gateway, "_call", spy)
+    monkeypatch.setattr("agg_pipeline.gateway._ATTEMPTS", 1)
+    assert gateway.catch_up([], now=NOW, max_windows=100, version=1) == []
+    gateway.close()
+    assert asked == [100, 50, 25]

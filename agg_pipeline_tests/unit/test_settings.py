@@ -1,0 +1,52 @@
+"""Settings: the names and defaults that operators know, and a message that names what is wrong."""
+
+import pytest
+
+from agg_pipeline.settings import Environment, SettingsError, load_settings, variable_for
+
+
+def test_the_defaults_are_those_of_the_predecessor(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ENV_NAME", "MAX_TASKS_PER_RUN", "MAX_WINDOWS_PER_TASK", "TASKS_PER_STEP"):
+        monkeypatch.delenv(name, raising=False)
+    settings = load_settings()
+    assert (settings.env_name, settings.job_name) == (Environment.DEV, "agg-master")
+    assert (settings.max_tasks_per_run, settings.max_windows_per_task, settings.tasks_per_step) == (20, 100, 1)
+    assert (settings.running_stale_seconds, settings.auto_disable_hard_fails) == (900, 3)
+    assert settings.agg_derivation_version == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ENV_NAME", "production"),
+        ("MAX_TASKS_PER_RUN", "NaN"),
+        ("MAX_TASKS_PER_RUN", "0"),
+        ("MAX_WINDOWS_PER_TASK", "many"),
+        ("RUNNING_STALE_SECONDS", "5"),
+        ("AUTO_DISABLE_HARD_FAILS", "-1"),
+        ("AGG_EXECUTOR", "cloud"),
+        ("LOG_LEVEL", "LOUD"),
+    ],
+)
+def test_a_value_that_is_not_valid_stops_the_start_and_names_the_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=f"(?i){name}='{value}'"):
+        load_settings()
+
+
+def test_case_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENV_NAME", "pRoD")
+    monkeypatch.setenv("LOG_LEVEL", "warn")
+    assert load_settings().env_name is Environment.PROD
+
+
+def test_a_variable_of_the_environment_wins_over_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPABASE_URL", "plain")
+    assert variable_for("SUPABASE_URL", Environment.PROD) == "SUPABASE_URL"
+    monkeypatch.setenv("SUPABASE_URL_PROD", "")
+    assert variable_for("SUPABASE_URL", Environment.PROD) == "SUPABASE_URL"
+    monkeypatch.setenv("SUPABASE_URL_PROD", "own")
+    assert variable_for("SUPABASE_URL", Environment.PROD) == "SUPABASE_URL_PROD"
+    assert variable_for("SUPABASE_URL", Environment.DEV) == "SUPABASE_URL"
