@@ -110,6 +110,11 @@ def test_every_function_pins_its_search_path(db: psycopg.Connection) -> None:
     assert [row["proname"] for row in found if 'search_path=""' not in (row["proconfig"] or [])] == []
 
 
+def test_no_callable_function_is_immutable(db: psycopg.Connection) -> None:
+    """PostgreSQL computes such a call while planning; a kept plan then answers without a check of the caller's rights."""
+    assert rows(db, f"select p.proname {OURS} and p.provolatile = 'i' and p.proname not like '\\_%%'") == []
+
+
 def test_the_service_role_has_exactly_what_it_needs(db: psycopg.Connection) -> None:
     found = rows(
         db,
