@@ -14,12 +14,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from agg_pipeline.errors import PermanentError, TransientError
 from agg_pipeline.models import (
+    BarsPage,
     BarSummary,
     CatchupResult,
     DueTask,
     FinishResult,
     Lease,
     LoadResult,
+    RebuildResult,
     StartResult,
     SyncResult,
     Task,
@@ -208,6 +210,25 @@ class AggGateway:
     def bar_summary(self, symbols: Sequence[str] | None = None) -> list[BarSummary]:
         """Live derived bars per task (agg_bar_summary)."""
         return self._call("agg_bar_summary", list[BarSummary], p_symbols=symbols or None)
+
+    def bars_page(self, symbol: str, begin: dt.datetime, end: dt.datetime) -> BarsPage:
+        """Raw and live derived bars of a symbol in [begin, end), as they stood at one moment (agg_bars_page)."""
+        return self._call("agg_bars_page", BarsPage, p_symbol=symbol, p_from_utc=begin, p_to_utc=end)
+
+    def rebuild(
+        self, task: Task, begin: dt.datetime, end: dt.datetime, *, dry_run: bool, version: int | None = None
+    ) -> RebuildResult:
+        """Compute built windows again up through the levels, or plan to; at most 5000 a call (agg_rebuild_range)."""
+        return self._call(
+            "agg_rebuild_range",
+            RebuildResult,
+            p_symbol=task.symbol,
+            p_tf=task.timeframe,
+            p_from_utc=begin,
+            p_to_utc=end,
+            p_dry_run=dry_run,
+            p_derivation_version=version,
+        )
 
     def close(self) -> None:
         self._transport.close()

@@ -4,7 +4,7 @@ Validated once, frozen after. Times are aware UTC, counts are windows or bars, n
 """
 
 from collections.abc import Iterable
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -150,6 +150,7 @@ class TaskHealth(Task):
     status: str
     enabled: bool
     cursor_utc: AwareDatetime | None
+    first_window_utc: AwareDatetime
     newest_source_utc: AwareDatetime | None
     lag_windows: int | None
     next_run_at: AwareDatetime | None
@@ -189,3 +190,56 @@ class LoadResult(Wire):
     inserted: int
     updated: int
     unchanged: int
+
+
+class LevelRebuild(Wire):
+    """One timeframe of a rebuild."""
+
+    written: int = Field(description="Bars written: new ones and revisions.")
+    unchanged: int
+    revised: int
+    retired: int
+
+
+class BarChange(Wire):
+    """A bar that a rebuild changes; ``fields`` are [before, after] of those of a revised bar that differ."""
+
+    timeframe: str
+    ts_utc: AwareDatetime
+    change: Literal["created", "revised", "retired"]
+    fields: dict[str, tuple[object, object]]
+
+
+class RebuildResult(LevelRebuild):
+    """JSON of ``agg_rebuild_range``: sums, each level, the first hundred changes, and where the next call begins."""
+
+    levels: dict[str, LevelRebuild]
+    changes: list[BarChange]
+    has_more: bool = Field(alias="continue")
+    next_from_utc: AwareDatetime
+
+
+class PageTask(Wire):
+    """A task as ``agg_bars_page`` saw it: what lies in [first_window_utc, cursor_utc) is built."""
+
+    timeframe: str
+    base_timeframe: str
+    first_window_utc: AwareDatetime
+    cursor_utc: AwareDatetime
+
+
+class TouchedRange(Wire):
+    """Windows that wait to be built again."""
+
+    timeframe: str
+    from_utc: AwareDatetime
+    to_utc: AwareDatetime
+
+
+class BarsPage(Wire):
+    """JSON of ``agg_bars_page``: one symbol's bars in a range of time, one list per column, ``ts_us`` since 1970."""
+
+    tasks: list[PageTask]
+    touched: list[TouchedRange]
+    raw: dict[str, list[Any]]
+    derived: dict[str, list[Any]]

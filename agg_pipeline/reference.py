@@ -8,6 +8,7 @@ with the SQL: no cursor, no lease, no dirty ranges, one pass over all rows. Ever
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -24,13 +25,16 @@ RELATIVE_TOLERANCE = 1e-12  # of vwap and of volumes that are not whole: the ord
 _ALL_WHOLE_FROM = 2.0**52  # a float of this size is always whole, which then says nothing about the terms of a sum
 
 
-def reference_bars(raw: pd.DataFrame, base: Timeframe, agg_start_utc: dt.datetime) -> dict[Timeframe, pd.DataFrame]:
+def reference_bars(
+    raw: pd.DataFrame, base: Timeframe, agg_start_utc: dt.datetime | Mapping[Timeframe, dt.datetime]
+) -> dict[Timeframe, pd.DataFrame]:
     """All bars of all timeframes above ``base`` that the raw bars give.
 
     Args:
         raw: rows with RAW_COLUMNS of one or many symbols, in any order; other timeframes are ignored.
         base: timeframe of the raw bars, 1m or 5m.
-        agg_start_utc: no window that starts before it is built, at any level.
+        agg_start_utc: no window that starts before it is built, at any level; or one start for each level, and a level
+            without one is not built, nor what would be built from it.
 
     Returns:
         Per timeframe, in the order of building, rows with BAR_COLUMNS by symbol and time; unknown is NaN or <NA>.
@@ -39,8 +43,11 @@ def reference_bars(raw: pd.DataFrame, base: Timeframe, agg_start_utc: dt.datetim
         ValueError: a column is missing, times are naive, or a bar is there twice (the database refuses that too).
     """
     levels = {base: _typed(raw, RAW_COLUMNS)}
-    for target, source in ladder_from(base).items():
-        levels[target] = _roll_up(levels[source], source, target, agg_start_utc)
+    ladder = ladder_from(base)
+    starts = agg_start_utc if isinstance(agg_start_utc, Mapping) else dict.fromkeys(ladder, agg_start_utc)
+    for target, source in ladder.items():
+        if target in starts and source in levels:
+            levels[target] = _roll_up(levels[source], source, target, starts[target])
     del levels[base]
     return levels
 

@@ -1,6 +1,5 @@
 """Commands on the data: load, sync, tick, status, migrate."""
 
-import datetime as dt
 import os
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +7,7 @@ from typing import Annotated
 import typer
 
 from agg_pipeline.cli.app import CommandError, command, console, errors
+from agg_pipeline.cli.arguments import Root, parse_time, parse_timeframe
 from agg_pipeline.cli.loading import load_file
 from agg_pipeline.cli.report import bar_table, status_table
 from agg_pipeline.cli.target import ROOT, connect, is_hosted
@@ -15,9 +15,6 @@ from agg_pipeline.local import running
 from agg_pipeline.migrations import Migration
 from agg_pipeline.migrations import migrate as apply_migrations
 from agg_pipeline.settings import load_settings, variable_for
-from agg_pipeline.timeframes import Timeframe
-
-Root = Annotated[Path, typer.Option(help="Folder of the embedded stack.")]
 
 
 @command("load")
@@ -33,8 +30,8 @@ def load(
     root: Root = ROOT,
 ) -> None:
     """Load raw bars; register symbols that are new. Bad rows are listed, all others are loaded."""
-    base = _timeframe(timeframe)
-    begin = _day(start) if start else None
+    base = parse_timeframe(timeframe)
+    begin = parse_time(start, "--start") if start else None
     rejected = 0
     with connect(root) as gateway:
         for path in files:
@@ -87,7 +84,7 @@ def tick(
 ) -> None:
     """One run of the job now, in this process; it shows in the Dagster UI of `agg-pipeline up`."""
     for name in timeframes or []:
-        _timeframe(name)
+        parse_timeframe(name)
     with connect(root):  # an unreachable database is one line here, a page of traceback inside a run
         pass
     from agg_pipeline.cli.ticking import run_job
@@ -143,18 +140,3 @@ def migrate(
 
 def _say(migration: Migration) -> None:
     console.print(f"  {migration.version} {migration.topic}", highlight=False)
-
-
-def _timeframe(name: str) -> Timeframe:
-    try:
-        return Timeframe(name)
-    except ValueError as exc:
-        raise CommandError(f"{exc}.") from None
-
-
-def _day(text: str) -> dt.datetime:
-    try:
-        day = dt.datetime.fromisoformat(text)
-    except ValueError:
-        raise CommandError(f"--start {text} is not a date; write it as 2025-07-01.") from None
-    return day.astimezone(dt.UTC) if day.tzinfo else day.replace(tzinfo=dt.UTC)

@@ -1,11 +1,11 @@
 """Tables that an operator reads in a terminal."""
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 
-from agg_pipeline.models import BarSummary, TaskHealth
+from agg_pipeline.models import BarSummary, RebuildResult, TaskHealth
 
 
 def status_table(tasks: Iterable[TaskHealth]) -> Table:
@@ -52,6 +52,24 @@ def bar_table(bars: Iterable[BarSummary], health: Iterable[TaskHealth]) -> Table
             f"{row.quality_minus_1:,}",
             f"{row.revised:,}",
             "-" if behind is None else str(behind),
+        )
+    return table
+
+
+def rebuild_table(parts: Sequence[RebuildResult]) -> Table:
+    """One row per timeframe: bars that a rebuild (in one or more calls) wrote, or would write."""
+    table = Table(title="Bars", title_justify="left")
+    table.add_column("timeframe")
+    for name in ("written", "of them revised", "retired", "unchanged"):
+        table.add_column(name, justify="right")
+    for timeframe in parts[0].levels:
+        levels = [part.levels[timeframe] for part in parts]
+        table.add_row(
+            timeframe,
+            *(
+                f"{sum(getattr(level, n) for level in levels):,}"
+                for n in ("written", "revised", "retired", "unchanged")
+            ),
         )
     return table
 

@@ -111,7 +111,7 @@ def test_every_function_pins_its_search_path(db: psycopg.Connection) -> None:
 
 
 def test_no_callable_function_is_immutable(db: psycopg.Connection) -> None:
-    """PostgreSQL computes such a call while planning; a kept plan then answers without a check of the caller's rights."""
+    """PostgreSQL computes such a call while planning; a kept plan then answers without asking who calls."""
     assert rows(db, f"select p.proname {OURS} and p.provolatile = 'i' and p.proname not like '\\_%%'") == []
 
 

@@ -20,6 +20,7 @@ ROAD: list[set[str]] = [
     {"errors"},
     {"transport"},
     {"gateway"},
+    {"verify"},
     {"resources"},
     {"work"},
     {"ops"},

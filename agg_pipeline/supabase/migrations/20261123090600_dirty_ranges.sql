@@ -14,6 +14,7 @@ create table if not exists public.agg_dirty_ranges (
   from_utc timestamptz not null,
   to_utc timestamptz not null,
   logged_at timestamptz not null default now(),
+  reason text,
   check (from_utc < to_utc)
 );
 create index if not exists agg_dirty_ranges_task_idx
@@ -24,6 +25,7 @@ alter table public.agg_dirty_ranges enable row level security;
 revoke all on table public.agg_dirty_ranges from public, anon, authenticated, service_role;
 comment on table public.agg_dirty_ranges is
   'Windows [from_utc, to_utc) of task (canonical_symbol, timeframe) whose source changed. Internal: use agg_invalidate_range.';
+comment on column public.agg_dirty_ranges.reason is 'Why an operator marked the range; null: source rows changed.';
 
 -- security definer: an ingester may write bars without any right on the log.
 create or replace function public._agg_log_dirty() returns trigger

@@ -1,11 +1,12 @@
 -- _agg_store: make the live bars of some windows equal to freshly computed ones; keep what they replace.
--- Called by: _agg_catch_up. Needs: bars, types. Repeat: writes nothing the second time. Undo: drop function public._agg_store;
+-- Called by: _agg_catch_up, agg_rebuild_range. Needs: bars, types. Repeat: writes nothing the second time. Undo: drop function public._agg_store;
 --
 -- A bar without a change is not written at all. A changed one is closed (deleted_at) and followed by revision + 1 in one
--- statement, so that readers see either the old or the new, never both or none.
+-- statement, so that readers see either the old or the new, never both or none. p_derivation_version is what new rows
+-- get, null: what the bar had; p_restamp: a bar of another version counts as changed.
 create or replace function public._agg_store(
-  p_ranges public.agg_range[], p_bars public.agg_bar[], p_derivation_version integer)
-returns table (canonical_symbol text, timeframe text, created integer, revised integer, retired integer,
+  p_ranges public.agg_range[], p_bars public.agg_bar[], p_derivation_version integer, p_restamp boolean default false)
+returns table (canonical_symbol text, timeframe text, windows integer, created integer, revised integer, retired integer,
                unchanged integer, poor integer)
 language plpgsql volatile set search_path = '' set timezone = 'UTC' as $$
 #variable_conflict use_column
@@ -22,7 +23,7 @@ begin
        and d.ts_utc >= r.from_utc and d.ts_utc < r.to_utc and d.deleted_at is null
   ), verdict as materialized (
     select coalesce(f.canonical_symbol, l.canonical_symbol) as symbol, coalesce(f.timeframe, l.timeframe) as tf, f,
-           l.id as live_id, l.revision as live_revision,
+           l.id as live_id, l.revision as live_revision, l.derivation_version as live_version,
            case
              when f.quality_score is null and l.id is null then 'absent'
              when f.quality_score is null then 'retired'
@@ -33,6 +34,7 @@ begin
                   (l.open, l.high, l.low, l.close, l.vol, l.vwap, l.trade_count::bigint, l.is_partial, l.source_timeframe,
                    l.source_candles, l.expected_candles, l.quality_score, (l.raw -> 'rejected_count')::integer,
                    l.raw -> 'rejected') then 'revised'
+             when p_restamp and l.derivation_version <> p_derivation_version then 'revised'
              else 'unchanged'
            end as outcome
       from fresh f
@@ -49,22 +51,24 @@ begin
     select (v.f).canonical_symbol, (v.f).timeframe, (v.f).ts_utc, (v.f).open, (v.f).high, (v.f).low, (v.f).close,
            (v.f).vol, (v.f).vwap, (v.f).trade_count::integer, (v.f).is_partial, 'agg',
            stamp, (v.f).source_timeframe, (v.f).source_candles, (v.f).expected_candles, (v.f).quality_score,
-           p_derivation_version,
-           1 + coalesce(v.live_revision, (
-             select max(old.revision) from public.derived_data_bars old
-              where old.canonical_symbol = (v.f).canonical_symbol and old.timeframe = (v.f).timeframe
-                and old.ts_utc = (v.f).ts_utc and old.deleted_at is not null), 0),
+           coalesce(p_derivation_version, v.live_version, last.derivation_version, 1),
+           1 + coalesce(v.live_revision, last.revision, 0),
            jsonb_strip_nulls(jsonb_build_object(
              'source_timeframe', (v.f).source_timeframe,
              'from', (v.f).ts_utc, 'to', (v.f).ts_utc + t.length,
              'rejected_count', nullif((v.f).source_rejected, 0), 'rejected', (v.f).rejected)),
            stamp, stamp
       from verdict v join public.agg_timeframes t on t.timeframe = (v.f).timeframe
+      left join lateral (
+        select old.revision, old.derivation_version from public.derived_data_bars old
+         where v.live_id is null and old.canonical_symbol = (v.f).canonical_symbol and old.timeframe = (v.f).timeframe
+           and old.ts_utc = (v.f).ts_utc and old.deleted_at is not null
+         order by old.canonical_symbol desc, old.timeframe desc, old.ts_utc desc, old.revision desc limit 1) last on true
      -- Counting "closed" first makes the insert wait for the update: the unique index must have let the old row go.
      where v.outcome in ('created', 'revised') and (select count(*) from closed) >= 0
     returning 1
   )
-  select v.symbol, v.tf,
+  select v.symbol, v.tf, count(*)::integer,
          (count(*) filter (where v.outcome = 'created'))::integer,
          (count(*) filter (where v.outcome = 'revised'))::integer,
          (count(*) filter (where v.outcome = 'retired'))::integer,
@@ -74,7 +78,7 @@ begin
    group by 1, 2
   having (select count(*) from written) >= 0;
 end $$;
-revoke execute on function public._agg_store(public.agg_range[], public.agg_bar[], integer)
+revoke execute on function public._agg_store(public.agg_range[], public.agg_bar[], integer, boolean)
   from public, anon, authenticated, service_role;
-comment on function public._agg_store(public.agg_range[], public.agg_bar[], integer) is
+comment on function public._agg_store(public.agg_range[], public.agg_bar[], integer, boolean) is
   'Live bars of p_ranges become p_bars: bars are created, revised, retired or left alone. One row per task that had any.';

@@ -1,9 +1,40 @@
 -- _agg_catch_up: one level of the road: take the log of touched windows, read the source, write the bars, move the cursor.
 -- Called by: catchup_aggregation_batch, which holds the task rows locked. Needs: _agg_forward, _agg_store. Repeat: yes.
--- Undo: drop function public._agg_catch_up;
+-- Undo: drop function public._agg_catch_up, public._agg_held;
 --
 -- The log is taken first and the source is read after, never the other way round: whatever commits in between is read
 -- and stays in the log as well, so it can be computed twice but never missed.
+
+-- The first p_limit windows of a range with source rows or a live bar. One look per window that holds something, however
+-- long the gaps between them are.
+create or replace function public._agg_held(p_range public.agg_range, p_limit integer)
+returns setof timestamptz language sql stable set search_path = '' as $$
+  with recursive task as materialized (
+    select t.source_is_base, t.source_timeframe, t.length, t.origin_utc from public.agg_tasks t
+     where t.canonical_symbol = p_range.canonical_symbol and t.timeframe = p_range.timeframe
+  ), held as (
+    select p_range.from_utc - t.length as ts_utc, 0 as nth from task t
+    union all
+    select least(source.ts_utc, live.ts_utc), h.nth + 1
+      from held h cross join task t
+      left join lateral (
+        select date_bin(t.length, b.ts_utc, t.origin_utc) as ts_utc from public.agg_source_bars b
+         where b.is_base = t.source_is_base and b.canonical_symbol = p_range.canonical_symbol
+           and b.timeframe = t.source_timeframe and b.ts_utc >= h.ts_utc + t.length and b.ts_utc < p_range.to_utc
+         order by b.ts_utc limit 1) source on true
+      left join lateral (
+        select date_bin(t.length, d.ts_utc, t.origin_utc) as ts_utc from public.derived_data_bars d
+         where d.canonical_symbol = p_range.canonical_symbol and d.timeframe = p_range.timeframe and d.deleted_at is null
+           and d.ts_utc >= h.ts_utc + t.length and d.ts_utc < p_range.to_utc
+         order by d.ts_utc limit 1) live on true
+     where h.nth < p_limit and (source.ts_utc is not null or live.ts_utc is not null)
+  )
+  select ts_utc from held where nth > 0
+$$;
+revoke execute on function public._agg_held(public.agg_range, integer) from public, anon, authenticated, service_role;
+comment on function public._agg_held(public.agg_range, integer) is
+  'Starts of the first p_limit windows of a range that hold source rows or a live bar, in order of time.';
+
 create or replace function public._agg_catch_up(
   p_symbols text[], p_timeframes text[], p_max_windows integer, p_now_utc timestamptz,
   p_derivation_version integer, p_ignore_confirmation boolean)
@@ -39,19 +70,25 @@ begin
     from public._agg_forward(p_symbols, p_timeframes, p_now_utc, p_max_windows, p_ignore_confirmation) f;
 
   -- 3. What max_windows leaves for touched windows is cut from them in order of time; the rest goes back to the log.
+  --    Windows that hold nothing are free, as in a gap that the cursor jumps.
   with counted as (
-    select r.*, t.length, extract(epoch from r.to_utc - r.from_utc) / extract(epoch from t.length) as windows,
-           p_max_windows - coalesce(cardinality(f.bars), 0) as budget
+    select r, r.canonical_symbol, r.timeframe, r.from_utc, r.to_utc,
+           greatest(0, p_max_windows - coalesce(cardinality(f.bars), 0)) as budget,
+           sum(extract(epoch from r.to_utc - r.from_utc) / extract(epoch from t.length)) over task as windows
       from unnest(touched) r
       join public.agg_timeframes t on t.timeframe = r.timeframe
       left join unnest(forward) f on f.canonical_symbol = r.canonical_symbol and f.timeframe = r.timeframe
-  ), dealt as (
-    select *, least(windows, greatest(0, budget - coalesce(sum(windows) over (
-               partition by canonical_symbol, timeframe order by from_utc
-               rows between unbounded preceding and 1 preceding), 0))) as share
-      from counted
+    window task as (partition by r.canonical_symbol, r.timeframe)
+  ), held as (
+    select c.canonical_symbol, c.timeframe, c.budget, h as ts_utc,
+           row_number() over (partition by c.canonical_symbol, c.timeframe order by h) as nth
+      from counted c cross join lateral public._agg_held(c.r, c.budget + 1) h
+     where c.windows > c.budget
   ), cut as (
-    select canonical_symbol, timeframe, from_utc, from_utc + share::integer * length as cut_utc, to_utc from dealt
+    select c.canonical_symbol, c.timeframe, c.from_utc, c.to_utc,
+           least(c.to_utc, greatest(c.from_utc, coalesce(h.ts_utc, c.to_utc))) as cut_utc
+      from counted c
+      left join held h on h.canonical_symbol = c.canonical_symbol and h.timeframe = c.timeframe and h.nth = h.budget + 1
   )
   select coalesce(array_agg((canonical_symbol, timeframe, from_utc, cut_utc)::public.agg_range) filter (where from_utc < cut_utc), '{}'),
          coalesce(array_agg((canonical_symbol, timeframe, cut_utc, to_utc)::public.agg_range) filter (where cut_utc < to_utc), '{}')
@@ -75,10 +112,6 @@ begin
     select canonical_symbol, timeframe, count(*)::integer as windows, sum(source_rejected)::integer as rejected,
            (count(*) filter (where quality_score is null))::integer as skipped
       from unnest(bars) group by 1, 2
-  ), redone as materialized (
-    select r.canonical_symbol, r.timeframe,
-           sum(extract(epoch from r.to_utc - r.from_utc) / extract(epoch from t.length))::integer as windows
-      from unnest(again) r join public.agg_timeframes t on t.timeframe = r.timeframe group by 1, 2
   ), moved as (
     update public.data_agg_state s
        set last_agg_bar_ts_utc = greatest(s.last_agg_bar_ts_utc, f.to_utc),
@@ -92,8 +125,8 @@ begin
   )
   select m.canonical_symbol, m.timeframe, jsonb_strip_nulls(jsonb_build_object(
            'success', true,
-           'windows_processed', coalesce(m.new_windows, 0) + coalesce(r.windows, 0),
-           'windows_redone', coalesce(r.windows, 0),
+           'windows_processed', coalesce(s.windows, 0),
+           'windows_redone', coalesce(s.windows, 0) - coalesce(m.new_windows, 0),
            'bars_created', coalesce(s.created + s.revised, 0),
            'bars_quality_poor', coalesce(s.poor, 0),
            'bars_skipped', coalesce(c.skipped, 0),
@@ -110,8 +143,7 @@ begin
          || jsonb_build_object('cursor_advanced_to', m.last_agg_bar_ts_utc)
     from moved m
     left join stored s on s.canonical_symbol = m.canonical_symbol and s.timeframe = m.timeframe
-    left join counted c on c.canonical_symbol = m.canonical_symbol and c.timeframe = m.timeframe
-    left join redone r on r.canonical_symbol = m.canonical_symbol and r.timeframe = m.timeframe;
+    left join counted c on c.canonical_symbol = m.canonical_symbol and c.timeframe = m.timeframe;
 end $$;
 revoke execute on function public._agg_catch_up(text[], text[], integer, timestamptz, integer, boolean)
   from public, anon, authenticated, service_role;

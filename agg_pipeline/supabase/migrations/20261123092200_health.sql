@@ -3,7 +3,7 @@
 -- Undo: drop view public.v_aggregation_health; drop function public.agg_bar_summary, public.agg_contract;
 create or replace view public.v_aggregation_health with (security_invoker = true) as
 select s.canonical_symbol, s.timeframe, s.source_timeframe, s.status, s.enabled, s.is_mandatory, s.task_priority,
-       s.last_agg_bar_ts_utc as cursor_utc, newest.ts_utc as newest_source_utc,
+       s.last_agg_bar_ts_utc as cursor_utc, t.first_window as first_window_utc, newest.ts_utc as newest_source_utc,
        -- Whole windows that the source has begun after and the cursor has not passed.
        case when newest.ts_utc is not null then greatest(0, (extract(epoch from
          date_bin(t.length, newest.ts_utc, t.origin_utc) - t.cursor_utc) / 60 / t.minutes)::integer) end as lag_windows,
@@ -20,28 +20,29 @@ select s.canonical_symbol, s.timeframe, s.source_timeframe, s.status, s.enabled,
 revoke all on table public.v_aggregation_health from public, anon, authenticated, service_role;
 comment on view public.v_aggregation_health is 'One row per task: status, cursor, newest source bar, lag in windows, failures.';
 
+-- One JSON array: of a set of rows a hosted REST API returns the first thousand and says nothing.
 create or replace function public.agg_health(p_symbols text[] default null)
-returns setof public.v_aggregation_health language sql stable security definer set search_path = ''
+returns jsonb language sql stable security definer set search_path = '' set timezone = 'UTC'
   set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $$
-  select h.* from public.v_aggregation_health h join public.agg_timeframes t on t.timeframe = h.timeframe
+  select coalesce(jsonb_agg(to_jsonb(h) order by h.canonical_symbol, t.minutes), '[]')
+    from public.v_aggregation_health h join public.agg_timeframes t on t.timeframe = h.timeframe
    where p_symbols is null or h.canonical_symbol = any (p_symbols)
-   order by h.canonical_symbol, t.minutes
 $$;
-comment on function public.agg_health(text[]) is 'Rows of v_aggregation_health, by symbol and length of timeframe.';
+comment on function public.agg_health(text[]) is 'Array of the rows of v_aggregation_health, by symbol and length of timeframe.';
 
 create or replace function public.agg_bar_summary(p_symbols text[] default null)
-returns table (canonical_symbol text, timeframe text, bars bigint, first_utc timestamptz, last_utc timestamptz,
-               quality_2 bigint, quality_1 bigint, quality_0 bigint, quality_minus_1 bigint, revised bigint)
-language sql stable security definer set search_path = '' as $$
-  select d.canonical_symbol, d.timeframe, count(*), min(d.ts_utc), max(d.ts_utc),
-         count(*) filter (where d.quality_score = 2), count(*) filter (where d.quality_score = 1),
-         count(*) filter (where d.quality_score = 0), count(*) filter (where d.quality_score = -1),
-         count(*) filter (where d.revision > 1)
-    from public.derived_data_bars d join public.agg_timeframes t on t.timeframe = d.timeframe
-   where d.deleted_at is null and (p_symbols is null or d.canonical_symbol = any (p_symbols))
-   group by d.canonical_symbol, d.timeframe, t.minutes order by d.canonical_symbol, t.minutes
+returns jsonb language sql stable security definer set search_path = '' set timezone = 'UTC' as $$
+  select coalesce(jsonb_agg(to_jsonb(counted) - 'minutes' order by counted.canonical_symbol, counted.minutes), '[]') from (
+    select d.canonical_symbol, d.timeframe, t.minutes, count(*) as bars, min(d.ts_utc) as first_utc, max(d.ts_utc) as last_utc,
+           count(*) filter (where d.quality_score = 2) as quality_2, count(*) filter (where d.quality_score = 1) as quality_1,
+           count(*) filter (where d.quality_score = 0) as quality_0,
+           count(*) filter (where d.quality_score = -1) as quality_minus_1,
+           count(*) filter (where d.revision > 1) as revised
+      from public.derived_data_bars d join public.agg_timeframes t on t.timeframe = d.timeframe
+     where d.deleted_at is null and (p_symbols is null or d.canonical_symbol = any (p_symbols))
+     group by d.canonical_symbol, d.timeframe, t.minutes) counted
 $$;
-comment on function public.agg_bar_summary(text[]) is 'Live derived bars counted per symbol, timeframe and quality score.';
+comment on function public.agg_bar_summary(text[]) is 'Array: live derived bars counted per symbol, timeframe and quality score.';
 
 -- Bumped when a function that the package calls changes what it takes or gives.
 -- Stable, though it is a constant: an immutable call is computed while planning, and PostgREST keeps plans, so that whoever
@@ -52,5 +53,3 @@ comment on function public.agg_contract() is 'Version of the functions that the 
 revoke execute on function public.agg_health(text[]), public.agg_bar_summary(text[]), public.agg_contract()
   from public, anon, authenticated;
 grant execute on function public.agg_health(text[]), public.agg_bar_summary(text[]), public.agg_contract() to service_role;
-
-notify pgrst, 'reload schema';

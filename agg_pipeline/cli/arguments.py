@@ -1,0 +1,28 @@
+"""Arguments that several commands take, and how they are read."""
+
+import datetime as dt
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agg_pipeline.cli.app import CommandError
+from agg_pipeline.timeframes import Timeframe
+
+Root = Annotated[Path, typer.Option(help="Folder of the embedded stack.")]
+
+
+def parse_timeframe(name: str) -> Timeframe:
+    try:
+        return Timeframe(name)
+    except ValueError as exc:
+        raise CommandError(f"{exc}.") from None
+
+
+def parse_time(text: str, option: str) -> dt.datetime:
+    """An ISO date or time; UTC unless it says otherwise."""
+    try:
+        time = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise CommandError(f"{option} {text} is no time; write it as 2025-07-01 or 2025-07-01T12:00Z.") from None
+    return time.astimezone(dt.UTC) if time.tzinfo else time.replace(tzinfo=dt.UTC)
