@@ -58,6 +58,8 @@ def verify_page(
         timeframes: those to judge; empty: all.
     """
     found = gateway.bars_page(symbol, *page)
+    if not found.raw["ts_us"] and not found.derived["ts_us"]:
+        return Verdict(pd.DataFrame(), 0, 0)  # years of nothing cost a call a month, no more
     raw, actual = _frame(found.raw, symbol, RAW_COLUMNS), _frame(found.derived, symbol, BAR_COLUMNS)
     # A base timeframe, or a task of a timeframe that only the database knows, cannot be recomputed here.
     tasks = {Timeframe(task.timeframe): task for task in found.tasks if task.timeframe in LADDER}

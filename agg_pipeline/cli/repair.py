@@ -1,6 +1,7 @@
 """Commands that look for wrong bars and mend them: verify, rebuild."""
 
 import datetime as dt
+import math
 import time
 from collections.abc import Iterable
 from typing import Annotated, Any
@@ -57,6 +58,7 @@ def verify(
         f"{time.monotonic() - began:.0f} s: {wrong:,} differences"
         + (f", {waiting:,} of them in windows that the next tick builds again anyway." if waiting else "."),
         highlight=False,
+        soft_wrap=True,
     )
     if wrong:
         raise typer.Exit(1)
@@ -89,8 +91,8 @@ def rebuild(
             )
             for change in parts[-1].changes:
                 console.print(_change(symbol, change), highlight=False, soft_wrap=True)
-            if len(parts[-1].changes) == 100:
-                console.print("... (the first 100 of 5,000 windows)", highlight=False)
+            if (more := parts[-1].written + parts[-1].retired - len(parts[-1].changes)) > 0:
+                console.print(f"... and {more:,} more up to {parts[-1].next_from_utc:%Y-%m-%d %H:%M}", highlight=False)
     console.print(rebuild_table(parts))
     if not do:
         console.print("Nothing was written; repeat with --do to write this.")
@@ -115,9 +117,18 @@ def _difference(row: Any) -> str:
         return f"{at} missing{waits}"
     if row.problem == "surplus":
         return f"{at} surplus{waits}"
-    return f"{at} {row.field} is {row.actual!r}, should be {row.expected!r} (off by {row.by!r}){waits}"
+    off = "" if math.isnan(row.by) else f" (off by {row.by:.6g})"
+    return f"{at} {row.field} is {_value(row.actual)}, should be {_value(row.expected)}{off}{waits}"
+
+
+def _value(value: float) -> str:
+    return "unknown" if math.isnan(value) else repr(value).removesuffix(".0")
 
 
 def _change(symbol: str, change: BarChange) -> str:
-    fields = ", ".join(f"{name} {before} -> {after}" for name, (before, after) in change.fields.items())
+    fields = ", ".join(
+        f"{name} {'unknown' if before is None else before} -> {'unknown' if after is None else after}"
+        for name, (before, after) in change.fields.items()
+        if name != "raw"
+    )
     return f"{symbol} {change.timeframe} {change.ts_utc:%Y-%m-%d %H:%M} {change.change} {fields}".rstrip()

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from rich.table import Table
 
 from agg_pipeline.models import BarSummary, RebuildResult, TaskHealth
+from agg_pipeline.timeframes import Timeframe
 
 
 def status_table(tasks: Iterable[TaskHealth]) -> Table:
@@ -62,7 +63,7 @@ def rebuild_table(parts: Sequence[RebuildResult]) -> Table:
     table.add_column("timeframe")
     for name in ("written", "of them revised", "retired", "unchanged"):
         table.add_column(name, justify="right")
-    for timeframe in parts[0].levels:
+    for timeframe in (t for t in Timeframe if t in parts[0].levels):  # JSON keeps no order
         levels = [part.levels[timeframe] for part in parts]
         table.add_row(
             timeframe,
