@@ -31,7 +31,8 @@ def reference_bars(
     """All bars of all timeframes above ``base`` that the raw bars give.
 
     Args:
-        raw: rows with RAW_COLUMNS of one or many symbols, in any order; other timeframes are ignored.
+        raw: rows with RAW_COLUMNS of one or many symbols, in any order; other timeframes are ignored. NaN is unknown; a
+            volume that the database holds as NaN, which makes a row invalid there, must come as infinity.
         base: timeframe of the raw bars, 1m or 5m.
         agg_start_utc: no window that starts before it is built, at any level; or one start for each level, and a level
             without one is not built, nor what would be built from it.

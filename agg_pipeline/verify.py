@@ -4,6 +4,7 @@ Belongs here: which windows of a page can be judged, and how. What a bar is: ref
 """
 
 import datetime as dt
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -60,7 +61,9 @@ def verify_page(
     found = gateway.bars_page(symbol, *page)
     if not found.raw["ts_us"] and not found.derived["ts_us"]:
         return Verdict(pd.DataFrame(), 0, 0)  # years of nothing cost a call a month, no more
-    raw, actual = _frame(found.raw, symbol, RAW_COLUMNS), _frame(found.derived, symbol, BAR_COLUMNS)
+    # pandas has one word for an unknown volume and for one that is no number; the second makes a row invalid.
+    volumes = [math.inf if vol == "NaN" else vol for vol in found.raw["vol"]]
+    raw, actual = _frame(found.raw | {"vol": volumes}, symbol, RAW_COLUMNS), _frame(found.derived, symbol, BAR_COLUMNS)
     # A base timeframe, or a task of a timeframe that only the database knows, cannot be recomputed here.
     tasks = {Timeframe(task.timeframe): task for task in found.tasks if task.timeframe in LADDER}
     judged, verdicts = 0, []
