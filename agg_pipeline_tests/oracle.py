@@ -20,9 +20,7 @@ def assert_equals_oracle(connection: psycopg.Connection) -> dict[tuple[str, str]
              join data_agg_state s using (canonical_symbol) group by 1, 2"""
     ).fetchall()
     for symbol, base, start in assets:
-        raw = _frame(connection, f"select {RAW_SELECT} from data_bars where true", RAW_COLUMNS, symbol)
-        stored = f"select {', '.join(BAR_COLUMNS)} from derived_data_bars where deleted_at is null"
-        actual = _frame(connection, stored, BAR_COLUMNS, symbol)
+        raw, actual = bars_of(connection, symbol)
         for timeframe, expected in reference_bars(raw, Timeframe(base), start).items():
             wrong = differences(expected, actual[actual["timeframe"] == timeframe.value])
             assert wrong.empty, f"{symbol}/{timeframe}: {len(wrong)} differences\n{wrong.head(10).to_string()}"
@@ -30,5 +28,12 @@ def assert_equals_oracle(connection: psycopg.Connection) -> dict[tuple[str, str]
     return counts
 
 
-def _frame(connection: psycopg.Connection, query: str, columns: list[str], symbol: str) -> pd.DataFrame:
-    return pd.DataFrame(connection.execute(f"{query} and canonical_symbol = %s", [symbol]).fetchall(), columns=columns)
+def bars_of(connection: psycopg.Connection, symbol: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Raw bars and live derived bars of a symbol."""
+    raw = connection.execute(f"select {RAW_SELECT} from data_bars where canonical_symbol = %s", [symbol]).fetchall()
+    live = connection.execute(
+        f"""select {", ".join(BAR_COLUMNS)} from derived_data_bars
+             where canonical_symbol = %s and deleted_at is null""",
+        [symbol],
+    ).fetchall()
+    return pd.DataFrame(raw, columns=RAW_COLUMNS), pd.DataFrame(live, columns=BAR_COLUMNS)

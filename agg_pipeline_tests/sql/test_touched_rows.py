@@ -1,7 +1,6 @@
 """Late, corrected and deleted source rows: the windows they touch are rebuilt, only those, up through every level."""
 
 import concurrent.futures
-import datetime as dt
 import time
 
 import psycopg
@@ -19,7 +18,6 @@ from agg_pipeline_tests.sql.helpers import (
     live,
     put,
     register,
-    rows,
     scalar,
     settle,
     tick,
@@ -258,38 +256,6 @@ def test_a_catch_up_that_waited_sees_what_was_committed_meanwhile(stack: Stack, 
         )
     ] == [106, 500, 600]
     assert dirty(clean, "EURUSD", "5m") == []
-
-
-def test_many_writers_and_two_aggregators_lose_nothing(stack: Stack, clean: psycopg.Connection) -> None:
-    """Sparse windows, written by transactions that stay open for a while, as aggregators pass by."""
-    register(clean, "EURUSD")
-    end = time.monotonic() + 2
-
-    def write(offset: int) -> None:
-        with psycopg.connect(stack.dsn) as own:
-            n = offset
-            while time.monotonic() < end:
-                put(own, "EURUSD", at("00:00") + dt.timedelta(minutes=n))
-                time.sleep(0.002 * offset)
-                own.commit()
-                n += 5
-
-    def aggregate() -> None:
-        with psycopg.connect(stack.dsn, autocommit=True) as own:
-            while time.monotonic() < end:
-                catch_up(own, "EURUSD", "5m", "2026-03-01T00:00")
-
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        for done in [*(pool.submit(write, offset) for offset in range(5)), *(pool.submit(aggregate) for _ in range(2))]:
-            done.result(timeout=30)
-    catch_up(clean, "EURUSD", "5m", "2026-03-01T00:00", max_windows=100_000)
-    expected = rows(
-        clean,
-        """select date_bin('5 min', ts_utc, '2001-01-01Z') as ts_utc, count(*) as source_candles from data_bars
-            group by 1 having count(*) >= 3 order by 1""",
-    )
-    assert len(expected) > 50, "no work proves nothing"
-    assert [{key: row[key] for key in ("ts_utc", "source_candles")} for row in live(clean, "EURUSD", "5m")] == expected
 
 
 def wait_until_blocked(watcher: psycopg.Connection, waiting: psycopg.Connection) -> None:

@@ -1,0 +1,177 @@
+"""Writers that commit late, two aggregators and a reader, all at once; beside a control that must lose bars."""
+
+import concurrent.futures
+import datetime as dt
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from agg_pipeline.local import Stack
+from agg_pipeline.migrations import MIGRATIONS, migrate
+from agg_pipeline.reference import differences, reference_bars
+from agg_pipeline.timeframes import Timeframe
+from agg_pipeline_tests.oracle import bars_of
+from agg_pipeline_tests.sql.helpers import (
+    MINUTES,
+    at,
+    catch_up,
+    due,
+    fresh_database,
+    put,
+    register,
+    scalar,
+    settle,
+)
+
+SECONDS = 4
+LATEST = "2026-03-01T00:00"
+STABLE_FROM = at("2026-01-04T00:00")  # a day whose bars are only ever corrected: none may vanish, not for a moment
+STABLE_BARS = 288 + 96 + 24 + 6 + 1
+BEGIN = at("00:00")
+
+# What a clever implementation would do, and loses by: it asks where the cursor is while a catch-up is about to move it.
+ONLY_BELOW_THE_CURSOR = (
+    "on t.source_timeframe = b.timeframe\n",
+    """on t.source_timeframe = b.timeframe
+              join public.data_agg_state s on s.canonical_symbol = b.canonical_symbol and s.timeframe = t.timeframe
+               and b.ts_utc < s.last_agg_bar_ts_utc
+""",
+)
+
+
+class Load:
+    """Everybody at work on one symbol of one database until time is up."""
+
+    def __init__(self, dsn: str) -> None:
+        self.dsn, self.ends = dsn, time.monotonic() + SECONDS
+        self.written: Counter[str] = Counter()
+        self.seen: list[str] = []
+        self.lock = threading.Lock()
+
+    def run(self) -> None:
+        workers: list[Callable[[], None]] = [lambda n=n: self.write(n) for n in range(4)]  # type: ignore[misc]
+        workers += [self.aggregate, self.aggregate, self.read]
+        with concurrent.futures.ThreadPoolExecutor(len(workers)) as pool:
+            for done in [pool.submit(work) for work in workers]:
+                done.result(timeout=SECONDS + 60)
+
+    def write(self, n: int) -> None:
+        """New bars, one minute of each window, in transactions that stay open; sometimes a correction or a deletion."""
+        rng, minute = random.Random(n), n
+        with psycopg.connect(self.dsn) as own:
+            while time.monotonic() < self.ends:
+                put(own, "EURUSD", BEGIN + dt.timedelta(minutes=minute))
+                kind = rng.choice(["new", "new", "new", "corrected", "deleted", "stable"])
+                mine = BEGIN + dt.timedelta(minutes=n + 5 * rng.randrange(minute // 5 + 1))
+                if kind == "corrected":
+                    put(own, "EURUSD", mine, high=1000 + rng.random())
+                elif kind == "deleted":
+                    own.execute("delete from data_bars where canonical_symbol = 'EURUSD' and ts_utc = %s", [mine])
+                elif kind == "stable":
+                    put(
+                        own,
+                        "EURUSD",
+                        STABLE_FROM + dt.timedelta(minutes=n + 5 * rng.randrange(288)),
+                        high=rng.random() + 900,
+                    )
+                time.sleep(rng.random() * 0.03)
+                if rng.random() < 0.1:
+                    own.rollback()
+                    kind = "rolled back"
+                else:
+                    own.commit()
+                with self.lock:
+                    self.written[kind] += 1
+                minute += 5
+
+    def aggregate(self) -> None:
+        with psycopg.connect(self.dsn, autocommit=True) as own:
+            while time.monotonic() < self.ends:
+                for timeframe in ("5m", "15m", "1h", "4h", "1d"):
+                    catch_up(own, "EURUSD", timeframe, LATEST)
+
+    def read(self) -> None:
+        """Every look at the stable day must find each of its bars exactly once."""
+        with psycopg.connect(self.dsn, autocommit=True) as own:
+            while time.monotonic() < self.ends:
+                found = own.execute(
+                    """select timeframe, count(*), count(distinct ts_utc) from derived_data_bars
+                        where canonical_symbol = 'EURUSD' and deleted_at is null and ts_utc >= %s and ts_utc < %s
+                        group by 1""",
+                    [STABLE_FROM, BEGIN],
+                ).fetchall()
+                counts = {timeframe: (bars, different) for timeframe, bars, different in found}
+                want = {tf: (1440 // MINUTES[tf],) * 2 for tf in ("5m", "15m", "1h", "4h", "1d")}
+                self.seen.append("right" if counts == want else f"{counts}")
+
+
+def play(dsn: str) -> tuple[Load, int, int]:
+    """Run the load; the load, how many bars there should be, how many differ in the end."""
+    with psycopg.connect(dsn, autocommit=True) as db:
+        register(db, "EURUSD", start="2026-01-04T00:00")
+        put(db, "EURUSD", STABLE_FROM, 1440)
+        settle(db, "00:01")
+        load = Load(dsn)
+        load.run()
+        for _ in range(3):  # a task that lost its race is due again
+            settle(db, LATEST, max_windows=100_000)
+        raw, stored = bars_of(db, "EURUSD")
+        expected = reference_bars(raw, Timeframe.M1, STABLE_FROM)
+        wrong = {
+            tuple(bar)
+            for timeframe, fresh in expected.items()
+            for bar in differences(fresh, stored[stored["timeframe"] == timeframe.value])[
+                ["timeframe", "ts_utc"]
+            ].values
+        }
+        assert due(db, LATEST) == []
+        return load, sum(map(len, expected.values())), len(wrong)
+
+
+def test_nothing_is_lost_and_no_reader_sees_a_hole(stack: Stack) -> None:
+    with fresh_database(stack.dsn, "concurrency") as dsn:
+        migrate(dsn)
+        load, bars, wrong = play(dsn)
+        with psycopg.connect(dsn) as db:
+            revisions = scalar(db, "select count(*) from derived_data_bars where deleted_at is not null")
+    print(f"{dict(load.written)} transactions, {len(load.seen)} looks, {bars} bars, {revisions} older revisions")
+    assert min(load.written[kind] for kind in ("new", "corrected", "deleted", "stable", "rolled back")) > 10, "no work"
+    assert min(bars - STABLE_BARS, revisions, len(load.seen)) > 50, "no work proves nothing"
+    assert set(load.seen) == {"right"}
+    assert wrong == 0
+
+
+def test_a_log_only_below_the_cursor_does_lose_bars(stack: Stack, tmp_path: Path) -> None:
+    """The control: were this right as well, the test above would prove nothing."""
+    for path in MIGRATIONS.glob("*.sql"):
+        text = path.read_text()
+        if path.stem.endswith("dirty_ranges"):
+            assert text.count("on t.source_timeframe = b.timeframe\n") == 3
+            text = text.replace(*ONLY_BELOW_THE_CURSOR)
+        (tmp_path / path.name).write_text(text)
+    with fresh_database(stack.dsn, "control") as dsn:
+        migrate(dsn, folder=tmp_path)
+        _, bars, wrong = play(dsn)
+    print(f"{wrong} of {bars} bars are wrong")
+    assert wrong > 0
+
+
+@pytest.mark.parametrize("first", ["15m", "1h"])
+def test_two_aggregators_of_different_levels_do_not_block_each_other_for_ever(
+    stack: Stack, clean: psycopg.Connection, first: str
+) -> None:
+    """A parent that runs while its child is at work reads what is committed, and the rest when it is told of it."""
+    register(clean, "EURUSD")
+    put(clean, "EURUSD", "10:00", 60)
+    clean.execute("set lock_timeout = '2s'")
+    with psycopg.connect(stack.dsn) as child:
+        catch_up(child, "EURUSD", "5m", "11:00")
+        assert catch_up(clean, "EURUSD", first, "11:00")["bars_created"] == 0
+        child.commit()
+    assert catch_up(clean, "EURUSD", first, "11:00")["bars_created"] == 60 // MINUTES[first]
