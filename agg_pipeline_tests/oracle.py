@@ -21,10 +21,10 @@ def assert_equals_oracle(connection: psycopg.Connection) -> dict[tuple[str, str]
     ).fetchall()
     for symbol, base, start in assets:
         raw, actual = bars_of(connection, symbol)
-        for timeframe, expected in reference_bars(raw, Timeframe(base), start).items():
-            wrong = differences(expected, actual[actual["timeframe"] == timeframe.value])
-            assert wrong.empty, f"{symbol}/{timeframe}: {len(wrong)} differences\n{wrong.head(10).to_string()}"
-            counts[symbol, timeframe.value] = len(expected)
+        levels = reference_bars(raw, Timeframe(base), start)
+        wrong = differences(pd.concat(levels.values()), actual)
+        assert wrong.empty, f"{symbol}: {len(wrong)} differences\n{wrong.head(10).to_string()}"
+        counts |= {(symbol, timeframe.value): len(bars) for timeframe, bars in levels.items()}
     return counts
 
 

@@ -155,10 +155,14 @@ def test_a_log_only_below_the_cursor_does_lose_bars(stack: Stack, tmp_path: Path
             assert text.count("on t.source_timeframe = b.timeframe\n") == 3
             text = text.replace(*ONLY_BELOW_THE_CURSOR)
         (tmp_path / path.name).write_text(text)
-    with fresh_database(stack.dsn, "control") as dsn:
-        migrate(dsn, folder=tmp_path)
-        _, bars, wrong = play(dsn)
-    print(f"{wrong} of {bars} bars are wrong")
+    wrong = 0
+    for attempt in range(5):  # it is a matter of chance; once is enough
+        with fresh_database(stack.dsn, "control") as dsn:
+            migrate(dsn, folder=tmp_path)
+            _, bars, wrong = play(dsn)
+        print(f"{wrong} of {bars} bars are wrong (attempt {attempt + 1})")
+        if wrong:
+            break
     assert wrong > 0
 
 
