@@ -22,12 +22,16 @@ select b.is_base, b.canonical_symbol, b.timeframe, b.ts_utc,
          when b.close not between b.low and b.high then 'close outside low to high'
          when b.vol < 0 or b.vol >= 'Infinity' then 'volume negative or not finite'
        end as reject_reason
-  from (select true as is_base, canonical_symbol, timeframe, ts_utc, open, high, low, close, vol, vwap, trade_count, is_partial
+  -- No "where" inside the union: only then the planner reads both tables in the order of their indexes, and a look for the
+  -- next row does not sort all that follows.
+  from (select true as is_base, canonical_symbol, timeframe, ts_utc, open, high, low, close, vol, vwap, trade_count, is_partial,
+               null::timestamptz as deleted_at
           from public.data_bars
         union all
-        select false, canonical_symbol, timeframe, ts_utc, open, high, low, close, vol, vwap, trade_count, is_partial
-          from public.derived_data_bars where deleted_at is null) b
-  join public.agg_timeframes t on t.timeframe = b.timeframe;
+        select false, canonical_symbol, timeframe, ts_utc, open, high, low, close, vol, vwap, trade_count, is_partial, deleted_at
+          from public.derived_data_bars) b
+  join public.agg_timeframes t on t.timeframe = b.timeframe
+ where b.deleted_at is null;
 
 revoke all on table public.agg_source_bars from public, anon, authenticated, service_role;
 comment on view public.agg_source_bars is

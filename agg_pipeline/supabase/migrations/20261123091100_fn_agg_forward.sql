@@ -94,10 +94,10 @@ with task as materialized (
   select t.*, p.over_budget, p.bars, p.stop_utc,
          coalesce(p.passed_utc, t.cursor_utc) as passed_utc,
          -- The window that holds the next source row: what lies before it is a gap.
-         coalesce(p.stop_utc, (select date_bin(t.length, min(b.ts_utc), t.origin_utc) from public.agg_source_bars b
+         coalesce(p.stop_utc, (select date_bin(t.length, b.ts_utc, t.origin_utc) from public.agg_source_bars b
                                 where b.is_base = t.source_is_base and b.canonical_symbol = t.canonical_symbol
                                   and b.timeframe = t.source_timeframe and b.ts_utc >= t.horizon
-                                  and b.ts_utc <= t.newest_utc)) as next_utc
+                                  and b.ts_utc <= t.newest_utc order by b.ts_utc limit 1)) as next_utc
     from task t left join passed p on p.canonical_symbol = t.canonical_symbol and p.timeframe = t.timeframe
 )
 select f.canonical_symbol, f.timeframe, f.cursor_utc,

@@ -18,10 +18,11 @@ begin
     -- A cursor from outside may only go forward, and no further than the data; what it skips is noted, so that it is built.
     select * into task from public.agg_tasks where canonical_symbol = p_symbol and timeframe = p_tf;
     select least(date_bin(task.length, p_new_cursor_utc, task.origin_utc),
-                 date_bin(task.length, max(b.ts_utc), task.origin_utc) + task.length) into skipped_to
+                 date_bin(task.length, b.ts_utc, task.origin_utc) + task.length) into skipped_to
       from public.agg_source_bars b
      where p_new_cursor_utc > task.cursor_utc and b.is_base = task.source_is_base and b.canonical_symbol = p_symbol
-       and b.timeframe = task.source_timeframe and b.ts_utc >= task.cursor_utc and b.reject_reason is null;
+       and b.timeframe = task.source_timeframe and b.ts_utc >= task.cursor_utc and b.reject_reason is null
+     order by b.ts_utc desc limit 1;
     if skipped_to > task.cursor_utc then
       insert into public.agg_dirty_ranges (canonical_symbol, timeframe, from_utc, to_utc)
       values (p_symbol, p_tf, task.cursor_utc, skipped_to);

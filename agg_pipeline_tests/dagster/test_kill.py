@@ -1,0 +1,71 @@
+"""kill -9, at any point of a tick: nothing is lost, nothing is there twice, nobody holds a task for ever."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agg_pipeline.local import Stack, start, stop
+from agg_pipeline.migrations import migrate
+from agg_pipeline_tests.dagster.killing import History, start_tick
+from agg_pipeline_tests.local.processes import pids
+
+KILLS = int(os.environ.get("AGG_KILLS", "8"))
+SEED = int(os.environ.get("AGG_SEED", "1"))
+
+
+@pytest.fixture
+def own_stack(tmp_path: Path) -> Iterator[Stack]:
+    """Durable, as a user's is: what was committed must be there after the kill."""
+    root = tmp_path / "stack"
+    stack = start(root)
+    migrate(stack.dsn)
+    yield stack
+    stop(root)
+
+
+def test_the_process_of_a_run_is_killed(own_stack: Stack) -> None:
+    """Its leases go stale, and the next tick goes on from what was committed."""
+    history = History(own_stack, SEED)
+    lasts_s = history.duration_of_a_tick()
+    history.recover()
+    killed_at_work = leases = bars = 0
+    for n in range(KILLS):
+        process = start_tick(own_stack, history.go_on())
+        time.sleep(history.random.uniform(0, lasts_s))
+        process.kill()
+        process.join()
+        killed_at_work += process.exitcode == -signal.SIGKILL
+        leases += history.leases()
+        bars = history.recover()
+        print(f"kill {n + 1} (seed {SEED}): exit code {process.exitcode}, {bars} bars are right")
+    print(f"{KILLS} kills, {killed_at_work} at work (a tick takes {lasts_s:.2f} s), {leases} leases left, {bars} bars")
+    assert killed_at_work >= KILLS / 3, "the kills came too late to prove anything"
+    assert leases > 0, "no kill fell between a lease and its end"
+
+
+def test_postgresql_is_killed(own_stack: Stack) -> None:
+    """The server or one of its processes; its supervisor starts it again, and the run goes on or fails honestly."""
+    history = History(own_stack, SEED)
+    lasts_s = history.duration_of_a_tick()
+    history.recover()
+    killed_at_work = failed = bars = 0
+    for n in range(KILLS):
+        process = start_tick(own_stack, history.go_on())
+        time.sleep(history.random.uniform(0, lasts_s))
+        killed_at_work += process.is_alive()
+        found = pids(own_stack.root)
+        children = [pid for name, pid in found.items() if name.startswith("postgres child")]
+        victim = found["postgres"] if n % 2 == 0 or not children else history.random.choice(children)
+        os.kill(victim, signal.SIGKILL)
+        process.join(180)
+        assert process.exitcode in (0, 1), f"the run ended with {process.exitcode}"
+        failed += process.exitcode
+        start(own_stack.root)  # attaches, and waits until both servers answer
+        bars = history.recover()
+        print(f"kill {n + 1} (seed {SEED}): exit code {process.exitcode}, {bars} bars are right")
+    print(f"{KILLS} kills, {killed_at_work} of them in a tick, {failed} runs failed, the others went on, {bars} bars")
+    assert killed_at_work >= KILLS / 3, "the kills came too late to prove anything"
