@@ -11,6 +11,7 @@ from multiprocessing.process import BaseProcess
 
 import dagster as dg
 import psycopg
+import stamina
 
 from agg_pipeline.definitions import build_definitions
 from agg_pipeline.local import Stack
@@ -61,7 +62,11 @@ class History:
             register(db, *SYMBOLS)
 
     def connect(self) -> psycopg.Connection:
-        return psycopg.connect(self.stack.dsn, autocommit=True)
+        """A connection, as soon as a server that was killed has recovered."""
+        for attempt in stamina.retry_context(on=psycopg.OperationalError, attempts=None, timeout=60, wait_max=0.5):
+            with attempt:
+                return psycopg.connect(self.stack.dsn, autocommit=True)
+        raise AssertionError("never reached")
 
     def go_on(self) -> dt.datetime:
         """Three hours of news, without some minutes, and old bars corrected; what time it is then."""

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 from psycopg.pq import TransactionStatus
 
 from agg_pipeline.local import Stack
-from agg_pipeline.reference import RAW_COLUMNS, differences, reference_bars
+from agg_pipeline.reference import BAR_COLUMNS, RAW_COLUMNS, differences, reference_bars
 from agg_pipeline.timeframes import Timeframe
 from agg_pipeline_tests.conftest import TABLES
 from agg_pipeline_tests.oracle import RAW_SELECT
@@ -256,12 +256,16 @@ class AnyOrder(RuleBasedStateMachine):
 
     def compare(self) -> None:
         raw = pd.DataFrame(rows(self.db, f"select {RAW_SELECT} from data_bars"), columns=RAW_COLUMNS)
-        actual = rows(self.db, "select * from derived_data_bars where deleted_at is null")
-        for symbol, base in BASE.items():
-            expected = pd.concat(reference_bars(raw[raw["canonical_symbol"] == symbol], base, AGG_START).values())
-            have = pd.DataFrame([row for row in actual if row["canonical_symbol"] == symbol], columns=expected.columns)
-            wrong = differences(expected, have)
-            assert wrong.empty, f"{symbol}\n{wrong.head(20).to_string()}"
+        stored = pd.DataFrame(
+            rows(self.db, "select * from derived_data_bars where deleted_at is null"), columns=BAR_COLUMNS
+        )
+        expected = [
+            bars
+            for symbol, base in BASE.items()
+            for bars in reference_bars(raw[raw["canonical_symbol"] == symbol], base, AGG_START).values()
+        ]
+        wrong = differences(pd.concat(expected), stored)
+        assert wrong.empty, f"{len(wrong)} differences\n{wrong.head(20).to_string()}"
 
     def check_revisions(self) -> None:
         """Revisions of a bar count from 1 without a gap, one after the other, and differ from the one before."""
