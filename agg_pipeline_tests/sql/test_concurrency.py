@@ -152,7 +152,7 @@ def test_a_log_only_below_the_cursor_does_lose_bars(stack: Stack, tmp_path: Path
     for path in MIGRATIONS.glob("*.sql"):
         text = path.read_text()
         if path.stem.endswith("dirty_ranges"):
-            assert text.count("on t.source_timeframe = b.timeframe\n") == 3
+            assert text.count("on t.source_timeframe = b.timeframe\n") == 5
             text = text.replace(*ONLY_BELOW_THE_CURSOR)
         (tmp_path / path.name).write_text(text)
     wrong = 0

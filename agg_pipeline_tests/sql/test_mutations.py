@@ -45,6 +45,10 @@ MUTATIONS = {
         "when b.close not between b.low and b.high then 'close outside low to high'", ""),
     "updates are logged where rows are, not where they were": ("dirty_ranges",
         "union all\n                    select canonical_symbol, timeframe, ts_utc from old_rows) b", ") b"),
+    "so is the update of one row": ("dirty_ranges",
+        "union all\n              select canonical_symbol, timeframe, ts_utc from old_rows) b", ") b"),
+    "the insert of one row is not logged": ("dirty_ranges",
+        "where isfinite(b.ts_utc);  -- the end", "where false;  -- the end"),
     "deletions are not logged": ("dirty_ranges",
         "from old_rows b join", "from old_rows b join (select) no on false join"),
     "a change of derived bars is not handed up": ("dirty_ranges",
@@ -208,8 +212,16 @@ def gauntlet(db: psycopg.Connection) -> None:
     db.execute(
         "update data_bars set ts_utc = %s where canonical_symbol = 'EURUSD' and ts_utc = %s", [at("04:00"), at("01:20")]
     )
+    db.execute(
+        "update data_bars set ts_utc = ts_utc + interval '3 h' where canonical_symbol = 'EURUSD'"
+        " and ts_utc in (%s, %s)",
+        [at("01:31"), at("01:32")],
+    )
     settle(db, "13:00")
     assert_equals_oracle(db)
+    put(db, "EURUSD", "01:20")
+    settle(db, "13:00")
+    assert next(row for row in live(db, "EURUSD", "5m") if row["ts_utc"] == at("01:20"))["source_candles"] == 5
     db.execute(
         "delete from data_bars where canonical_symbol = 'EURUSD' and ts_utc >= %s and ts_utc < %s",
         [at("01:00"), at("01:50")],

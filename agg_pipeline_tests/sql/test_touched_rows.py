@@ -108,6 +108,36 @@ def test_a_row_that_changes_its_symbol_rebuilds_both(day: psycopg.Connection) ->
     assert live(day, "GBPUSD", "5m")[0]["source_candles"] == 5
 
 
+def test_a_single_row_is_noted_for_every_timeframe_that_is_built_from_it(db: psycopg.Connection) -> None:
+    register(db, "DAX", base="5m")
+    put(db, "DAX", "10:20", timeframe="5m")
+    noted = {timeframe: dirty(db, "DAX", timeframe) for timeframe in ALL}
+    assert noted == {"5m": [], "15m": [("10:15", "10:30")], "1h": [("10:00", "11:00")], "4h": [], "1d": []}
+
+
+def test_a_single_row_that_moves_is_noted_once_per_window(db: psycopg.Connection) -> None:
+    register(db, "EURUSD")
+    put(db, "EURUSD", "10:00")
+    for ts, noted in [("10:01", [("10:00", "10:05")]), ("10:09", [("10:00", "10:05"), ("10:05", "10:10")])]:
+        db.execute("delete from agg_dirty_ranges")
+        db.execute("update data_bars set ts_utc = %s", [at(ts)])
+        assert dirty(db, "EURUSD", "5m") == noted
+
+
+@pytest.mark.parametrize("end", ["infinity", "-infinity"])
+def test_a_row_at_the_end_of_time_is_stored_and_touches_nothing(db: psycopg.Connection, end: str) -> None:
+    register(db, "EURUSD", "GBPUSD")
+    insert = "insert into data_bars (canonical_symbol, timeframe, source, ts_utc) "
+    db.execute(insert + "values ('EURUSD', '1m', 'test', %s)", [end])
+    db.execute("update data_bars set open = 1")
+    db.execute("update data_bars set ts_utc = %s", [at("10:00")])
+    assert dirty(db, "EURUSD", "5m") == [("10:00", "10:05")]
+    db.execute("delete from data_bars")
+    db.execute("delete from agg_dirty_ranges")
+    db.execute(insert + "select symbol, '1m', 'test', %s from unnest(array['EURUSD', 'GBPUSD']) symbol", [end])
+    assert scalar(db, "select count(*) from agg_dirty_ranges") == 0
+
+
 def test_truncating_the_raw_bars_retires_everything(day: psycopg.Connection) -> None:
     day.execute("truncate data_bars")
     settle(day, NEXT_DAY)
