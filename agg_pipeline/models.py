@@ -3,6 +3,7 @@
 Validated once, frozen after. Times are aware UTC, counts are windows or bars, never minutes.
 """
 
+import datetime as dt
 from typing import Any, Literal
 
 from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field
@@ -105,7 +106,14 @@ class TaskHealth(Task):
     transient_streak: int
     last_error: str | None
     paused_at_utc: AwareDatetime | None
+    paused_until_utc: AwareDatetime | None
     lease_owner: str | None
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether an operator's pause holds now; one without an end holds until it is resumed."""
+        until = self.paused_until_utc
+        return self.paused_at_utc is not None and (until is None or until > dt.datetime.now(dt.UTC))
 
 
 class OpenRun(Wire):

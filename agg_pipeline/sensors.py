@@ -169,7 +169,7 @@ def _ready(gateway: AggGateway, tasks: list[str]) -> set[str]:
         if task.hard_fail_streak + task.transient_streak > 0
         and task.status in ("idle", "hard_failed")
         and task.enabled
-        and task.paused_at_utc is None
+        and not task.is_paused
         and (task.next_run_at is None or task.next_run_at <= now)
     }
 
