@@ -2,29 +2,21 @@
 
 import datetime as dt
 import uuid
-from collections.abc import Iterator
-from pathlib import Path
 
 import dagster as dg
 import psycopg
 import pytest
-from sqlalchemy import create_engine, text
 
 from agg_pipeline.local import Stack
+from agg_pipeline_tests.dagster.conftest import rewrite_run
 from agg_pipeline_tests.sql.helpers import scalar
 
 DAYS = {"theirs": 40, "open": 40, "older": 30, "old": 20, "fresh": 1}
 
 
 @pytest.fixture
-def instance(stack: Stack, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    """Dagster's storage in PostgreSQL, as it is in production."""
-    (tmp_path / "dagster.yaml").write_text(
-        f"storage: {{postgres: {{postgres_url: '{stack.dagster_dsn}'}}}}\ntelemetry: {{enabled: false}}\n"
-    )
-    with dg.DagsterInstance.from_config(str(tmp_path)) as opened:
-        opened.wipe()
-        yield opened
+def instance(stored_instance: dg.DagsterInstance) -> dg.DagsterInstance:
+    return stored_instance
 
 
 @pytest.fixture
@@ -35,15 +27,10 @@ def runs(defs: dg.Definitions, instance: dg.DagsterInstance, stack: Stack, clean
         tags = {"agg/environment": "dev"} if name == "theirs" else {}
         ids[name] = job.execute_in_process(instance=instance, tags=tags).run_id
         then = dt.datetime.now(dt.UTC) - dt.timedelta(days=days)
-        engine = create_engine(stack.dagster_dsn)
-        with engine.begin() as storage:
-            storage.execute(
-                text("update runs set create_timestamp = :t, update_timestamp = :t where run_id = :id"),
-                {"t": then.replace(tzinfo=None), "id": ids[name]},
-            )
-            if name == "open":
-                storage.execute(text("update runs set status = 'STARTED' where run_id = :id"), {"id": ids[name]})
-        engine.dispose()
+        past = then.replace(tzinfo=None)
+        rewrite_run(stack, ids[name], create_timestamp=past, update_timestamp=past)
+        if name == "open":
+            rewrite_run(stack, ids[name], status="STARTED")
         clean.execute("update ops_runlog set started_at = %s where run_id = %s", [then, uuid.UUID(ids[name])])
     clean.execute("update ops_runlog set env_name = 'DEV' where run_id = %s", [uuid.UUID(ids["theirs"])])
     clean.execute("update ops_runlog set status = 'running' where run_id = %s", [uuid.UUID(ids["open"])])
