@@ -18,6 +18,7 @@ insert into public.parent values (1), (2);
 -- Runs any statement, as superuser; the answer is 1.
 create function public.fault(p_sql text) returns int language plpgsql security definer as $$
 begin execute p_sql; return 1; end $$;
+create function public.takes(p_json jsonb) returns int language sql as 'select 1';
 create function public.slow(p_seconds float) returns int language plpgsql set statement_timeout = '200ms' as $$
 begin perform pg_sleep(p_seconds); return 1; end $$;
 create function public.twice(p_a int) returns int language sql as 'select 1';

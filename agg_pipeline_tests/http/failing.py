@@ -95,7 +95,7 @@ def another_api(stack: Stack, *, is_ready: bool = True, **settings: str | None) 
             _wait_for(admin, "/ready" if is_ready else "/live", status=200 if is_ready else None)
             yield f"http://127.0.0.1:{port}", api.pid
         finally:
-            api.terminate()
+            api.kill()  # also one that a test has stopped
 
 
 def _wait_for(port: int, path: str, status: int | None) -> None:

@@ -5,6 +5,7 @@ import email.utils
 import functools
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -57,6 +58,7 @@ def test_nobody_listens_or_nobody_is_known() -> None:
     assert_fails(TransientError, "OperationalError", f"postgresql://me:{KEY}@nobody.invalid/d")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a full queue refuses or takes more than it says")
 def test_a_server_too_busy_to_accept() -> None:
     with sockets.full_backlog() as port:
         assert_fails(TransientError, "ConnectTimeout", f"http://127.0.0.1:{port}", timeout_s=0.3)
@@ -106,7 +108,7 @@ def test_a_page_of_a_proxy_is_judged_by_its_status(status: int, wish: str | None
     with sockets.peer(sockets.answers(sockets.http_answer(status, HTML, "text/html", *headers))) as port:
         kind = TransientError if status in TRANSIENT else PermanentError
         error = assert_fails(kind, str(status), f"http://127.0.0.1:{port}")
-    assert "<html" not in str(error)
+    assert error.message == f"HTTP {status} from http://127.0.0.1:{port}", "nothing of the page"
     assert error.retry_after_s == (7.0 if wish and status in TRANSIENT else None)
 
 
@@ -125,21 +127,18 @@ def test_a_page_with_status_200_is_no_answer(body: bytes) -> None:
         assert_fails(TransientError, "shape", f"http://127.0.0.1:{port}")
 
 
-def in_seconds(seconds: float) -> str:
-    return email.utils.formatdate(time.time() + seconds, usegmt=True)
-
-
 @pytest.mark.parametrize(
     ("wish", "low", "high"),
     [
-        ("0", 0, 0), ("120", 120, 120), (in_seconds(100), 80, 100), (in_seconds(-100), 0, 0),
-        (in_seconds(100).replace("GMT", "-0000"), 80, 100), ("9" * 400, 1e300, float("inf")),
+        ("0", 0, 0), ("120", 120, 120), ("9" * 400, 1e300, float("inf")),
+        (100, 80, 100), (-100, 0, 0), ("-0000", 80, 100),
     ],
 )  # fmt: skip
-def test_retry_after_comes_as_seconds_or_as_a_date(wish: str, low: float, high: float) -> None:
-    with sockets.peer(
-        sockets.answers(sockets.http_answer(503, b"{}", "application/json", f"retry-after: {wish}"))
-    ) as port:
+def test_retry_after_comes_as_seconds_or_as_a_date(wish: str | int, low: float, high: float) -> None:
+    date = email.utils.formatdate(time.time() + (wish if isinstance(wish, int) else 100), usegmt=True)
+    header = date if isinstance(wish, int) else date.replace("GMT", wish) if wish == "-0000" else wish
+    answer = sockets.http_answer(503, b"{}", "application/json", f"retry-after: {header}")
+    with sockets.peer(sockets.answers(answer)) as port:
         seconds = assert_fails(TransientError, "503", f"http://127.0.0.1:{port}").retry_after_s
     assert seconds is not None
     assert low <= seconds <= high
@@ -196,9 +195,7 @@ def test_a_database_that_falls_silent_is_left_and_called_anew(faulty: Stack, sto
         assert failed.value.code == "TimeoutError"
         assert_readable(failed.value, faulty.dsn)
         assert transport.call("fault", {"p_sql": "select 1"}) == 1, "on a new connection"
-        # The limit is one call's: the next one is not cut off by a timer left over.
-        time.sleep(0.6)
-        assert transport.call("fault", {"p_sql": "select pg_sleep(0.1)"}) == 1
+        assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
 
 
 def test_what_a_database_url_sets_wins_and_the_rest_is_ours(faulty: Stack) -> None:

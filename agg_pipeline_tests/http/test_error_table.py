@@ -105,7 +105,7 @@ def test_functions_that_do_not_fit(target: Target) -> None:
 @pytest.mark.parametrize("value", [float("nan"), {1, 2}, object()], ids=["nan", "set", "object"])
 def test_what_is_no_json_is_refused_before_it_is_sent(target: Target, value: object) -> None:
     with pytest.raises(PermanentError) as refused:
-        call(*target, "fault", p_sql={"x": value})
+        call(*target, "takes", p_json={"x": value})
     assert_readable(refused.value)
 
 

@@ -61,11 +61,13 @@ def test_what_may_heal_is_tried_again_and_each_try_is_one_line(
     assert all("\n" not in line and KEY not in line and " Trying again in " in line for line in lines)
 
 
+@pytest.mark.parametrize("wish", [None, "0"])
 def test_it_ends_after_a_few_tries_each_later_than_the_last(
-    answering: Answers, monkeypatch: pytest.MonkeyPatch
+    answering: Answers, monkeypatch: pytest.MonkeyPatch, wish: str | None
 ) -> None:
+    """A wish to come back at once, with which PostgREST begins, is none."""
     monkeypatch.setattr(retries, "JITTER_S", 0.1)
-    gateway, asked = answering(refusal(503))
+    gateway, asked = answering(refusal(503, None, wish))
     with pytest.raises(TransientError) as failed:
         gateway.check_contract()
     assert failed.value.code == "503"
