@@ -11,7 +11,7 @@ from typing import TypeVar
 import stamina
 from pydantic import TypeAdapter, ValidationError
 
-from agg_pipeline.errors import PermanentError, TransientError
+from agg_pipeline.errors import GatewayError, PermanentError, TransientError
 from agg_pipeline.transport import Transport
 
 log = logging.getLogger(__name__)
@@ -22,6 +22,9 @@ ATTEMPTS = 4
 RETRIES_END_S = 20.0
 RETRY_AFTER_MAX_S = 10.0
 JITTER_S = 1.0  # workers that failed together do not come back together
+
+# Believed the second time. The first may be a proxy's page, a deployment under way, an API that reads the schema anew.
+_DOUBTED = frozenset({"shape", "PGRST202"})
 
 
 def call(
@@ -36,7 +39,7 @@ def call(
     Args:
         left_to_caller: codes that are raised at once, since the caller knows better than to ask for the same again.
     """
-    misshapen = False
+    doubted = False
 
     def when(exc: Exception) -> bool | float:
         """For stamina: never, after its own growing wait (True), or after so many seconds."""
@@ -52,12 +55,12 @@ def call(
         with attempt:
             try:
                 return _answer(transport, function, returns, params)
-            except TransientError as exc:
-                # Once it may be a deployment under way or a proxy's page; twice it is what this address answers.
-                if exc.code == "shape" and misshapen:
-                    raise PermanentError(function, exc.code, exc.message) from None
-                misshapen = misshapen or exc.code == "shape"
-                raise
+            except GatewayError as exc:
+                if exc.code not in _DOUBTED:
+                    raise
+                kind: type[GatewayError] = PermanentError if doubted else TransientError
+                doubted = True
+                raise kind(function, exc.code, exc.message, exc.hint) from None
     raise AssertionError("stamina ends with an answer or an exception")
 
 

@@ -18,6 +18,11 @@ from agg_pipeline_tests.http.failing import KEY, assert_readable
 Answers = Callable[..., tuple[AggGateway, list[float]]]
 
 
+@pytest.fixture(autouse=True)
+def little_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "JITTER_S", 0.1)
+
+
 @pytest.fixture
 def answering() -> Iterator[Answers]:
     """A gateway to a server that gives these answers in turn, the last for ever; when it was asked."""
@@ -62,11 +67,8 @@ def test_what_may_heal_is_tried_again_and_each_try_is_one_line(
 
 
 @pytest.mark.parametrize("wish", [None, "0"])
-def test_it_ends_after_a_few_tries_each_later_than_the_last(
-    answering: Answers, monkeypatch: pytest.MonkeyPatch, wish: str | None
-) -> None:
+def test_it_ends_after_a_few_tries_each_later_than_the_last(answering: Answers, wish: str | None) -> None:
     """A wish to come back at once, with which PostgREST begins, is none."""
-    monkeypatch.setattr(retries, "JITTER_S", 0.1)
     gateway, asked = answering(refusal(503, None, wish))
     with pytest.raises(TransientError) as failed:
         gateway.check_contract()
@@ -88,7 +90,6 @@ def test_nobody_comes_back_before_the_server_wants_it(answering: Answers, in_wor
 def test_a_wish_is_granted_up_to_a_limit(answering: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
     assert retries.RETRY_AFTER_MAX_S == 10.0
     monkeypatch.setattr(retries, "RETRY_AFTER_MAX_S", 0.5)
-    monkeypatch.setattr(retries, "JITTER_S", 0.1)
     gateway, asked = answering(refusal(503, None, "86400"), GOOD)
     gateway.check_contract()
     assert 0.5 <= asked[1] - asked[0] < 1.2
@@ -136,6 +137,17 @@ def test_an_answer_of_the_wrong_shape_is_doubted_once_then_believed(answering: A
         gateway.check_contract()
     assert (failed.value.code, len(asked)) == ("shape", 2)
     assert_readable(failed.value, KEY)
+    assert "agg-pipeline migrate" in failed.value.hint
+
+
+def test_a_missing_function_is_doubted_once_since_a_migration_may_have_just_made_it(answering: Answers) -> None:
+    gateway, asked = answering(refusal(404, "PGRST202"), GOOD)
+    gateway.check_contract()
+    assert len(asked) == 2
+    gateway, asked = answering(refusal(404, "PGRST202"))
+    with pytest.raises(PermanentError) as failed:
+        gateway.sync("DEV")
+    assert (failed.value.code, len(asked)) == ("PGRST202", 2)
     assert "agg-pipeline migrate" in failed.value.hint
 
 
