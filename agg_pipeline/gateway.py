@@ -7,7 +7,7 @@ when to call (ops), how and how often (transport), what the database decides (it
 import datetime as dt
 import logging
 from collections.abc import Collection, Iterable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from agg_pipeline.errors import PermanentError, TransientError
 from agg_pipeline.models import (
@@ -15,17 +15,19 @@ from agg_pipeline.models import (
     BarSummary,
     CatchupResult,
     DueTask,
+    ExpiredRuns,
     FinishResult,
     Lease,
     LoadResult,
+    OpenRun,
     RebuildResult,
     Refusal,
     StartResult,
     SyncResult,
     Task,
     TaskHealth,
-    TaskOutcome,
 )
+from agg_pipeline.outcomes import RunReport, TaskOutcome
 from agg_pipeline.transport import Transport, retries
 
 log = logging.getLogger(__name__)
@@ -38,7 +40,10 @@ _TOO_MUCH_AT_ONCE = frozenset({"57014", "55P03"})  # statement timeout; a row th
 
 
 class AggGateway:
-    """Every method raises TransientError or PermanentError (LeaseLost for AG001), and nothing else."""
+    """Every method raises TransientError or PermanentError (LeaseLost for AG001), and nothing else.
+
+    ``now`` is None but for a replay: then the database's clock counts, and a wrong one here does no harm.
+    """
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -70,7 +75,7 @@ class AggGateway:
         self,
         environment: str,
         *,
-        now: dt.datetime,
+        now: dt.datetime | None,
         limit: int | None,
         stale_seconds: int,
         symbols: Sequence[str] | None = None,
@@ -90,7 +95,9 @@ class AggGateway:
 
     # --- working on tasks
 
-    def start(self, tasks: Iterable[Task], *, now: dt.datetime, owner: str, lease_seconds: int) -> list[StartResult]:
+    def start(
+        self, tasks: Iterable[Task], *, now: dt.datetime | None, owner: str, lease_seconds: int
+    ) -> list[StartResult]:
         """Lease tasks; one result per task, in order (agg_start_batch)."""
         return self._call(
             "agg_start_batch",
@@ -102,7 +109,7 @@ class AggGateway:
         )
 
     def catch_up(
-        self, leases: Sequence[Lease], *, now: dt.datetime, max_windows: int, version: int
+        self, leases: Sequence[Lease], *, now: dt.datetime | None, max_windows: int, version: int
     ) -> list[CatchupResult]:
         """Build the next windows of leased tasks, at most ``max_windows`` each (catchup_aggregation_batch).
 
@@ -140,7 +147,9 @@ class AggGateway:
                 results += [CatchupResult(symbol=it.symbol, timeframe=it.timeframe, error=why) for it in part]
         return results
 
-    def finish(self, outcomes: Iterable[TaskOutcome], *, now: dt.datetime, hard_limit: int) -> list[FinishResult]:
+    def finish(
+        self, outcomes: Iterable[TaskOutcome], *, now: dt.datetime | None, hard_limit: int
+    ) -> list[FinishResult]:
         """Give leases back with what happened; one result per outcome, in order (agg_finish_batch)."""
         results = [
             {
@@ -162,10 +171,6 @@ class AggGateway:
             p_auto_disable_hard_fail_threshold=hard_limit,
         )
 
-    def release(self, owner: str) -> int:
-        """Free every lease of an owner; how many there were (agg_release)."""
-        return self._call("agg_release", dict[str, int], p_owner=owner)["released"]
-
     # --- the diary of runs
 
     def open_run(self, run_id: str, *, job: str, trigger: str, environment: str) -> None:
@@ -183,7 +188,7 @@ class AggGateway:
         self._call("ops_runlog_checkpoints", object, p_run_id=run_id, p_points=list(points))
 
     def close_run(self, run_id: str, *, success: bool, stats: dict[str, object]) -> None:
-        """Close the run's row (ops_runlog_finish)."""
+        """Close the run's row and free the leases that it still holds (ops_runlog_finish)."""
         self._call(
             "ops_runlog_finish", object, p_run_id=run_id, p_status="success" if success else "failed", p_stats=stats
         )
@@ -191,6 +196,57 @@ class AggGateway:
     def prune_runs(self, *, job: str, trigger: str, keep: int) -> None:
         """Keep the newest rows of a job, trigger and environment (ops_runlog_prune)."""
         self._call("ops_runlog_prune", object, p_job_name=job, p_trigger=trigger, p_keep=keep)
+
+    def report_run(self, run_id: str, report: RunReport, *, environment: str, slot: dt.datetime | None = None) -> None:
+        """Tell dashboards how the run went (ops_report_run)."""
+        self._call(
+            "ops_report_run",
+            object,
+            p_run_id=run_id,
+            p_env_name=environment,
+            p_status=report.status,
+            p_scheduled_for_utc=slot,
+            p_errors=report.errors,
+            p_metrics=report.metrics,
+            p_issues=report.issues,
+        )
+
+    def open_runs(self, environment: str) -> list[OpenRun]:
+        """Runs of the environment that have not said how they ended (ops_runlog_open)."""
+        return self._call("ops_runlog_open", list[OpenRun], p_env_name=environment)
+
+    def expire_runs(self, *, job: str, environment: str, keep_days: int, limit: int) -> ExpiredRuns:
+        """Delete rows of runs older than ``keep_days``, at most ``limit`` (ops_runlog_expire)."""
+        return self._call(
+            "ops_runlog_expire",
+            ExpiredRuns,
+            p_job_name=job,
+            p_env_name=environment,
+            p_keep_days=keep_days,
+            p_limit=limit,
+        )
+
+    # --- an operator's word
+
+    def pause(
+        self, symbol: str, timeframe: str | None, *, reason: str, actor: str, until: dt.datetime | None = None
+    ) -> int:
+        """Pause a task, or all of a symbol, until resumed or ``until``; how many (agg_pause_task)."""
+        paused = self._call(
+            "agg_pause_task",
+            dict[str, Any],
+            p_symbol=symbol,
+            p_tf=timeframe,
+            p_reason=reason,
+            p_actor=actor,
+            p_until_utc=until,
+        )
+        return int(paused["tasks"])
+
+    def resume(self, symbol: str, timeframe: str | None, *, actor: str) -> int:
+        """End a pause and put failed tasks back to work; how many tasks (agg_resume_task)."""
+        resumed = self._call("agg_resume_task", dict[str, Any], p_symbol=symbol, p_tf=timeframe, p_actor=actor)
+        return int(resumed["tasks"])
 
     # --- raw bars, and what an operator looks at
 

@@ -1,7 +1,6 @@
 """One Supabase project per environment, as a Dagster resource."""
 
 import contextlib
-import datetime as dt
 from collections.abc import Iterator
 
 import dagster as dg
@@ -61,8 +60,7 @@ class SupabaseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Whether a tick would find anything to do now. Raises GatewayError."""
         with self.connect() as gateway:
             gateway.check_contract()
-            now = dt.datetime.now(dt.UTC)
-            return bool(gateway.due_tasks(self.environment, now=now, limit=1, stale_seconds=stale_seconds))
+            return bool(gateway.due_tasks(self.environment, now=None, limit=1, stale_seconds=stale_seconds))
 
 
 def resources_for(environment: Environment) -> dict[str, object]:

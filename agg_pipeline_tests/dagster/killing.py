@@ -83,6 +83,12 @@ class History:
         self.now += NEWS
         return self.now
 
+    def wait_for_a_lease(self, process: BaseProcess) -> None:
+        """Return in the moment that a tick holds a lease, which is a small part of its time; or when it has ended."""
+        with self.connect() as db:
+            while process.is_alive() and not scalar(db, "select count(*) from data_agg_state where status = 'running'"):
+                pass
+
     def leases(self) -> int:
         with self.connect() as db:
             count: int = scalar(db, "select count(*) from data_agg_state where status = 'running'")

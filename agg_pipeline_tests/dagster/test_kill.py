@@ -35,7 +35,10 @@ def test_the_process_of_a_run_is_killed(own_stack: Stack) -> None:
     killed_at_work = leases = bars = 0
     for n in range(KILLS):
         process = start_tick(own_stack, history.go_on())
-        time.sleep(history.random.uniform(0, lasts_s))
+        if n % 2:
+            history.wait_for_a_lease(process)
+        else:
+            time.sleep(history.random.uniform(0, lasts_s))
         process.kill()
         process.join()
         killed_at_work += process.exitcode == -signal.SIGKILL

@@ -22,14 +22,19 @@ create trigger slow_bar before insert on derived_data_bars for each row execute 
 """
 FAST = "drop trigger if exists slow_bar on derived_data_bars; drop function if exists public.slow_bar"
 
+PATIENCE = "alter function public.catchup_aggregation_batch set lock_timeout = '%s'"  # the migration says 4s
+
 
 @pytest.fixture
 def impatient(stack: Stack, clean: psycopg.Connection) -> Iterator[AggGateway]:
     """A gateway whose statements may take 0.4 s, and wait for a lock 0.1 s."""
-    url = f"{stack.dsn}&options=-c%20statement_timeout%3D400%20-c%20lock_timeout%3D100"
-    with contextlib.closing(AggGateway(open_transport(url, ""))) as gateway:
+    clean.execute(PATIENCE % "100ms")
+    with contextlib.closing(
+        AggGateway(open_transport(f"{stack.dsn}&options=-c%20statement_timeout%3D400", ""))
+    ) as gateway:
         yield gateway
     clean.execute(FAST)
+    clean.execute(PATIENCE % "4s")
 
 
 def leases(gateway: AggGateway, *symbols: str) -> list[Lease]:
@@ -86,18 +91,21 @@ def test_one_window_of_one_task_that_takes_too_long_is_raised_after_one_try(
     ("taken", "limit", "code"), [("CCC", "100ms", "55P03"), ("AAA", "100ms", "55P03"), ("EEE", "0", "57014")]
 )
 def test_a_row_that_somebody_holds_fails_its_own_task_only(
-    impatient: AggGateway, stack: Stack, monkeypatch: pytest.MonkeyPatch, taken: str, limit: str, code: str
+    impatient: AggGateway,
+    stack: Stack,
+    clean: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    taken: str,
+    limit: str,
+    code: str,
 ) -> None:
     """By the lock's own limit or, without one, by the statement's."""
     monkeypatch.setattr("agg_pipeline.transport.retries.JITTER_S", 0.0)
     held = leases(impatient, *SYMBOLS)
-    options = f"-c%20statement_timeout%3D400%20-c%20lock_timeout%3D{limit}"
-    with (
-        psycopg.connect(stack.dsn) as holder,
-        contextlib.closing(AggGateway(open_transport(f"{stack.dsn}&options={options}", ""))) as gateway,
-    ):
+    clean.execute(PATIENCE % limit)
+    with psycopg.connect(stack.dsn) as holder:
         holder.execute("select from data_agg_state where canonical_symbol = %s for update", [taken])
-        results = gateway.catch_up(held, now=NOW, max_windows=3, version=1)
+        results = impatient.catch_up(held, now=NOW, max_windows=3, version=1)
         assert [r.symbol for r in results] == SYMBOLS
         assert {r.symbol: r.error.sqlstate for r in results if r.error} == {taken: code}
         assert all(r.bars_created > 0 for r in results if not r.error)

@@ -12,7 +12,8 @@ from agg_pipeline.errors import PermanentError, TransientError
 from agg_pipeline.gateway import AggGateway
 from agg_pipeline.local import Stack, temporary
 from agg_pipeline.local.api import sign_token
-from agg_pipeline.models import Task, TaskOutcome
+from agg_pipeline.models import Task
+from agg_pipeline.outcomes import TaskOutcome
 from agg_pipeline.transport import open_transport
 from agg_pipeline_tests.oracle import assert_equals_oracle
 from agg_pipeline_tests.ticking import tick_until_quiet
@@ -62,10 +63,10 @@ def test_a_batch_answers_for_each_task_in_order(gateway: AggGateway) -> None:
     assert getattr(started[2].error, "sqlstate", None) == "AG003"
 
 
-def test_a_lease_that_was_lost_is_an_answer_not_an_exception(gateway: AggGateway) -> None:
+def test_a_lease_that_was_lost_is_an_answer_not_an_exception(gateway: AggGateway, clean: psycopg.Connection) -> None:
     gateway.register_asset("EURUSD", start=BEGIN, base_timeframe="1m")
     [lease] = gateway.start([Task(symbol="EURUSD", timeframe="5m")], now=NOW, owner="me", lease_seconds=60)
-    assert gateway.release("me") == 1
+    clean.execute("select agg_release('me')")
     outcome = TaskOutcome(symbol="EURUSD", timeframe="5m", kind="success", lease_token=lease.lease_token)
     [finished] = gateway.finish([outcome], now=NOW, hard_limit=3)
     assert finished.error is not None
