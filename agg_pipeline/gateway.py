@@ -1,16 +1,13 @@
 """The database as the pipeline sees it: one typed method per database function.
 
-Belongs here: names of functions and parameters, the models of what they return, bounded retries of what may go away by
-itself. Does not: when to call (ops), how (transport), what the database decides (its functions).
+Belongs here: names of functions and parameters, the models of what they return, and asking for less at once. Does not:
+when to call (ops), how and how often (transport), what the database decides (its functions).
 """
 
 import datetime as dt
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, TypeVar
-
-import stamina
-from pydantic import TypeAdapter, ValidationError
 
 from agg_pipeline.errors import PermanentError, TransientError
 from agg_pipeline.models import (
@@ -24,13 +21,14 @@ from agg_pipeline.models import (
     LoadResult,
     OpenRun,
     RebuildResult,
+    Refusal,
     StartResult,
     SyncResult,
     Task,
     TaskHealth,
 )
 from agg_pipeline.outcomes import RunReport, TaskOutcome
-from agg_pipeline.transport import Transport
+from agg_pipeline.transport import Transport, retries
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -38,16 +36,7 @@ T = TypeVar("T")
 CONTRACT = 1
 """Version of the database functions that this package calls (``agg_contract``)."""
 
-_ATTEMPTS = 4
-_RETRY_TIMEOUT_S = 20.0
-
-
-def _log_retry(details: stamina.instrumentation.RetryDetails) -> None:
-    log.info("%s; trying again in %.1f s", details.caused_by, details.wait_for)
-
-
-# One plain line of our own logger instead of a structured one on standard output.
-stamina.instrumentation.set_on_retry_hooks((_log_retry,))
+_TOO_MUCH_AT_ONCE = frozenset({"57014", "55P03"})  # statement timeout; a row that somebody else holds
 
 
 class AggGateway:
@@ -124,27 +113,39 @@ class AggGateway:
     ) -> list[CatchupResult]:
         """Build the next windows of leased tasks, at most ``max_windows`` each (catchup_aggregation_batch).
 
-        A call that runs into the statement timeout (57014) is repeated with half the windows: the rest comes next time.
+        One result per lease, in order. What is too much for one call becomes smaller ones: half the windows after a
+        statement timeout (the rest comes next time), half the leases where that is not enough or one has a row that
+        somebody else holds. So trouble with one task stays with it: an error in its result, raised only if it is alone.
         """
-        while True:
+        alone = len(leases) < 2
+        try:
+            return self._call(
+                "catchup_aggregation_batch",
+                list[CatchupResult],
+                left_to_caller={"57014"} if alone else _TOO_MUCH_AT_ONCE,
+                p_tasks=[_json(lease) for lease in leases],
+                p_now_utc=now,
+                p_max_windows=max_windows,
+                p_derivation_version=version,
+            )
+        except TransientError as exc:
+            if exc.code == "57014" and max_windows > 1:
+                parts, max_windows = [leases], max_windows // 2
+            elif exc.code in _TOO_MUCH_AT_ONCE and not alone:
+                parts = [leases[: len(leases) // 2], leases[len(leases) // 2 :]]
+            else:
+                raise
+            log.warning("%s Trying %d call(s) of at most %d windows a task.", exc, len(parts), max_windows)
+        results = []
+        for part in parts:
             try:
-                return self._call(
-                    "catchup_aggregation_batch",
-                    list[CatchupResult],
-                    p_tasks=[_json(lease) for lease in leases],
-                    p_now_utc=now,
-                    p_max_windows=max_windows,
-                    p_derivation_version=version,
-                )
+                results += self.catch_up(part, now=now, max_windows=max_windows, version=version)
             except TransientError as exc:
-                if exc.code != "57014" or max_windows == 1:
+                if alone or exc.code not in _TOO_MUCH_AT_ONCE:
                     raise
-                max_windows //= 2
-                log.warning(
-                    "catch-up of %d tasks ran into the statement timeout; trying %d windows each",
-                    len(leases),
-                    max_windows,
-                )
+                why = Refusal(sqlstate=exc.code, message=exc.message, hint=exc.hint)
+                results += [CatchupResult(symbol=it.symbol, timeframe=it.timeframe, error=why) for it in part]
+        return results
 
     def finish(
         self, outcomes: Iterable[TaskOutcome], *, now: dt.datetime | None, hard_limit: int
@@ -289,17 +290,8 @@ class AggGateway:
     def close(self) -> None:
         self._transport.close()
 
-    def _call(self, function: str, returns: type[T], **params: object) -> T:
-        for attempt in stamina.retry_context(
-            on=TransientError, attempts=_ATTEMPTS, timeout=_RETRY_TIMEOUT_S, wait_initial=0.2, wait_max=5.0
-        ):
-            with attempt:
-                data = self._transport.call(function, params)
-        try:
-            return TypeAdapter(returns).validate_python(data)
-        except ValidationError as exc:
-            wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors()[:3])
-            raise PermanentError(function, "shape", f"the answer is not what this package expects ({wrong})") from None
+    def _call(self, function: str, returns: type[T], *, left_to_caller: Collection[str] = (), **params: object) -> T:
+        return retries.call(self._transport, function, returns, params, left_to_caller)
 
 
 def _task_name(task: Task) -> dict[str, object]:

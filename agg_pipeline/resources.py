@@ -20,7 +20,11 @@ class SupabaseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     rest_path: str = Field(
         default="/rest/v1", description="Path of the REST API below the URL; / for a bare PostgREST."
     )
-    timeout_s: float = Field(default=30.0, gt=0, description="Seconds; longer than the role's statement_timeout.")
+    timeout_s: float = Field(
+        default=30.0,
+        gt=0,
+        description="Read timeout in seconds; statement_timeout of the role < this < length of a lease.",
+    )
 
     _gateway: AggGateway | None = PrivateAttr(None)
 

@@ -190,25 +190,3 @@ def test_an_answer_is_judged_by_code_and_status_never_by_its_words(
         call(url, "key")
     assert getattr(refused.value, "code", None) == code
     assert "<html>" not in str(refused.value)
-
-
-def test_a_statement_timeout_halves_the_windows_and_goes_on(
-    strange_server: tuple[str, list[tuple[int, str, bytes]]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    url, answer = strange_server
-    answer.append((500, "application/json", b'{"code": "57014", "message": "canceled"}'))
-    gateway = AggGateway(open_transport(url, "key", rest_path="/"))
-    asked: list[int] = []
-    answered = gateway._call
-
-    def spy(function: str, returns: type, **params: object) -> object:
-        asked.append(int(str(params["p_max_windows"])))
-        if asked[-1] <= 25:
-            answer[0] = (200, "application/json", b"[]")
-        return answered(function, returns, **params)
-
-    monkeypatch.setattr(gateway, "_call", spy)
-    monkeypatch.setattr("agg_pipeline.gateway._ATTEMPTS", 1)
-    assert gateway.catch_up([], now=NOW, max_windows=100, version=1) == []
-    gateway.close()
-    assert asked == [100, 50, 25]
