@@ -3,8 +3,9 @@
 import dagster as dg
 
 from agg_pipeline import tags
-from agg_pipeline.ops import SelectConfig, aggregate, close_run, finish, select_due
+from agg_pipeline.ops import aggregate, close_run, finish, select_due
 from agg_pipeline.retention import delete_old_runs
+from agg_pipeline.selection import SelectConfig
 from agg_pipeline.settings import Settings
 
 

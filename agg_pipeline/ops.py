@@ -4,21 +4,19 @@ An op here never raises for the failure of a task: a raising step would keep ``c
 tasks after it from being told. It returns an outcome; ``close_run`` makes the run red.
 """
 
-import contextlib
-import datetime as dt
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import dagster as dg
-from pydantic import Field
 
 from agg_pipeline import tags
+from agg_pipeline.closing import close, closed_if_terminated
 from agg_pipeline.errors import GatewayError
 from agg_pipeline.models import DueTask, WorkUnit
 from agg_pipeline.outcomes import RunReport, TaskOutcome, TimeframeTotals
 from agg_pipeline.resources import SupabaseResource
+from agg_pipeline.selection import SelectConfig, replayed, select, trigger_of
 from agg_pipeline.settings import load_settings
-from agg_pipeline.work import named_tasks, units, work_on
+from agg_pipeline.work import units, work_on
 
 RUNLOG_KEEP = 2016
 """Rows of ops_runlog that stay per job, trigger and environment: a week of ticks. The job retention goes by age."""
@@ -39,31 +37,6 @@ FAILED_TASKS = "failed_tasks"
 """Metadata of close_run's failure: the tasks that failed, SYMBOL/timeframe each."""
 
 
-class SelectConfig(dg.Config):
-    """What one run works on. Everything is optional; a scheduled tick sets nothing."""
-
-    symbols: list[str] | None = Field(
-        default=None, description="Only these symbols. Default: every active asset of the environment."
-    )
-    timeframes: list[str] | None = Field(default=None, description="Only these of 5m, 15m, 1h, 4h, 1d. Default: all.")
-    tasks: list[str] | None = Field(
-        default=None,
-        description="Exactly these tasks, each as SYMBOL/timeframe, whether due or backing off. Default: what is due.",
-    )
-    max_tasks: int | None = Field(default=None, ge=1, description="Tasks to take at most. Default: MAX_TASKS_PER_RUN.")
-    max_windows: int | None = Field(
-        default=None, ge=1, le=100_000, description="Windows to build per task. Default: MAX_WINDOWS_PER_TASK."
-    )
-    trigger: str | None = Field(
-        default=None, description="Name in ops_runlog. Default: cron for a schedule or sensor, else manual."
-    )
-    now_utc: str | None = Field(
-        default=None,
-        description="Replay: ISO time with offset to take for now, e.g. 2026-01-05T10:01:00Z. Default: the "
-        "database's clock.",
-    )
-
-
 @dg.op(
     out=dg.DynamicOut(WorkUnit, description="Tasks of one step, shorter timeframes first."),
 )
@@ -71,9 +44,9 @@ def select_due(
     context: dg.OpExecutionContext, config: SelectConfig, supabase: SupabaseResource
 ) -> Iterator[dg.DynamicOutput[WorkUnit]]:
     """Open the run in ops_runlog and pick what is due (agg_get_due_tasks): one dynamic output per step, or none."""
-    settings, now = load_settings(), _replayed(config.now_utc)
-    with _closed_if_terminated(context, supabase):
-        tasks = _select(context, config, supabase, now)
+    settings, now = load_settings(), replayed(config.now_utc)
+    with closed_if_terminated(context, supabase):
+        tasks = select(context, config, supabase, now)
     shown = ", ".join(map(str, tasks[:50])) + (", ..." if len(tasks) > 50 else "")
     context.log.info("%d tasks selected: %s", len(tasks), shown or "none is due")
     for n, unit in enumerate(units(tasks, settings.tasks_per_step)):
@@ -93,7 +66,7 @@ def aggregate(context: dg.OpExecutionContext, supabase: SupabaseResource, unit: 
     Returns:
         One outcome per task. Failures are returned, not raised: a raised one would stop close_run.
     """
-    with _closed_if_terminated(context, supabase):
+    with closed_if_terminated(context, supabase):
         outcomes = work_on(unit, supabase.gateway, load_settings(), now=unit.now_utc, owner=context.run_id)
     for outcome in outcomes:
         if outcome.kind == "success" and outcome.result is not None:
@@ -125,7 +98,7 @@ def finish(
     settings, gateway = load_settings(), supabase.gateway
     held = [o for o in outcomes if o.lease_token is not None and o.kind != "lost"]
     try:
-        with _closed_if_terminated(context, supabase):
+        with closed_if_terminated(context, supabase):
             finished = (
                 gateway.finish(held, now=unit.now_utc, hard_limit=settings.auto_disable_hard_fails) if held else []
             )
@@ -174,9 +147,9 @@ def close_run(context: dg.OpExecutionContext, supabase: SupabaseResource, result
         "bars_quality_poor": report.metrics["bars_quality_poor"],
     }
     try:
-        with _closed_if_terminated(context, supabase):
-            _close(context, supabase, stats, report)
-            supabase.gateway.prune_runs(job=load_settings().job_name, trigger=_trigger(context), keep=RUNLOG_KEEP)
+        with closed_if_terminated(context, supabase):
+            close(context, supabase, stats, report)
+            supabase.gateway.prune_runs(job=load_settings().job_name, trigger=trigger_of(context), keep=RUNLOG_KEEP)
     except GatewayError as exc:
         raise dg.Failure(f"The bars stand, but the run could not be closed in ops_runlog. {exc}") from None
     if failed:
@@ -188,75 +161,6 @@ def close_run(context: dg.OpExecutionContext, supabase: SupabaseResource, result
         )
 
 
-def _select(
-    context: dg.OpExecutionContext, config: SelectConfig, supabase: SupabaseResource, now: dt.datetime | None
-) -> list[DueTask]:
-    settings, gateway, is_open = load_settings(), supabase.gateway, False
-    try:
-        gateway.check_contract()
-        gateway.open_run(
-            context.run_id, job=settings.job_name, trigger=_trigger(context), environment=supabase.environment
-        )
-        is_open = True
-        gateway.checkpoint(context.run_id, "cron_start", {"ts": (now or dt.datetime.now(dt.UTC)).isoformat()})
-        if config.tasks:
-            tasks = named_tasks(config.tasks, gateway)
-        else:
-            tasks = gateway.due_tasks(
-                supabase.environment,
-                now=now,
-                limit=config.max_tasks or settings.max_tasks_per_run,
-                stale_seconds=settings.running_stale_seconds,
-                symbols=config.symbols,
-                timeframes=config.timeframes,
-            )
-        gateway.checkpoint(context.run_id, "selected_due_tasks", {"task_count": len(tasks)})
-    except GatewayError as exc:
-        if is_open:
-            _close_quietly(context, supabase, {"error": str(exc)}, RunReport.nothing_selected(str(exc)))
-        # No retry heals a wrong key, and nobody looks for one behind a word like "transient".
-        about = (
-            "Somebody has to change a setting: nothing was selected."
-            if exc.is_configuration
-            else "Nothing was selected."
-        )
-        raise dg.Failure(f"{about} {exc}", allow_retries=False) from None
-    return tasks
-
-
-@contextlib.contextmanager
-def _closed_if_terminated(context: dg.OpExecutionContext, supabase: SupabaseResource) -> Iterator[None]:
-    """Whoever terminates a run wants its tasks free now, not when their leases go stale. (That is no Exception.)"""
-    try:
-        yield
-    except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt, SystemExit):
-        _close_quietly(context, supabase, {"error": "terminated"}, RunReport.canceled("terminated"))
-        raise
-
-
-def _close(
-    context: dg.OpExecutionContext, supabase: SupabaseResource, stats: dict[str, object], report: RunReport
-) -> None:
-    """Close the run as failed if anything failed, free what it holds, tell the dashboards."""
-    slot = context.run.tags.get(tags.SLOT)
-    supabase.gateway.close_run(context.run_id, success=report.status == "pass", stats=stats)
-    supabase.gateway.report_run(
-        context.run_id,
-        report,
-        environment=supabase.environment,
-        slot=dt.datetime.fromisoformat(slot) if slot else None,
-    )
-
-
-def _close_quietly(
-    context: dg.OpExecutionContext, supabase: SupabaseResource, stats: dict[str, object], report: RunReport
-) -> None:
-    try:
-        _close(context, supabase, stats, report)
-    except GatewayError as exc:
-        context.log.warning("The run stays open in ops_runlog until the sensor release_leases closes it: %s", exc)
-
-
 def _materialization(total: TimeframeTotals, *, environment: str) -> dg.AssetMaterialization:
     figures: dict[str, dg.MetadataValue] = {name: dg.MetadataValue.int(getattr(total, name)) for name in PLOTTED}
     if total.newest_window_utc is not None:
@@ -266,23 +170,6 @@ def _materialization(total: TimeframeTotals, *, environment: str) -> dg.AssetMat
         metadata=figures,
         description=f"{total.bars_created} {total.timeframe} bars of {total.tasks} symbols written in {environment}.",
     )
-
-
-def _trigger(context: dg.OpExecutionContext) -> str:
-    """cron if a schedule or sensor started the run, manual if a person did, unless its config names another trigger."""
-    ops: Any = context.run.run_config.get("ops", {})
-    chosen: str | None = ops.get("select_due", {}).get("config", {}).get("trigger")
-    automatic = {"dagster/schedule_name", "dagster/sensor_name"} & context.run.tags.keys()
-    return chosen or ("cron" if automatic else "manual")
-
-
-def _replayed(now_utc: str | None) -> dt.datetime | None:
-    if now_utc is None:
-        return None
-    now = dt.datetime.fromisoformat(now_utc)
-    if now.tzinfo is None:
-        raise dg.Failure(f"now_utc={now_utc!r} has no offset; write it as 2026-01-05T10:01:00Z.", allow_retries=False)
-    return now.astimezone(dt.UTC)
 
 
 def _slug(unit: Sequence[DueTask]) -> str:
