@@ -1,5 +1,6 @@
 """The definitions on the session's stack, and a Dagster instance of the test's own."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,15 +32,22 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield opened
 
 
-@pytest.fixture
-def stored_instance(stack: Stack, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    """Dagster's storage in PostgreSQL, as it is in production; empty."""
-    (tmp_path / "dagster.yaml").write_text(
+@contextlib.contextmanager
+def empty_storage(stack: Stack, home: Path) -> Iterator[dg.DagsterInstance]:
+    """Dagster's storage in PostgreSQL, as it is in production, without the runs of earlier tests."""
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "dagster.yaml").write_text(
         f"storage: {{postgres: {{postgres_url: '{stack.dagster_dsn}'}}}}\ntelemetry: {{enabled: false}}\n"
     )
-    with dg.DagsterInstance.from_config(str(tmp_path)) as opened:
+    with dg.DagsterInstance.from_config(str(home)) as opened:
         opened.wipe()
         yield opened
+
+
+@pytest.fixture
+def stored_instance(stack: Stack, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    with empty_storage(stack, tmp_path / "home") as instance:
+        yield instance
 
 
 def rewrite_run(stack: Stack, run_id: str, **columns: object) -> None:

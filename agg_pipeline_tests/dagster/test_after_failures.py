@@ -14,7 +14,7 @@ from agg_pipeline.cli.services import dagster_services, free_port
 from agg_pipeline.gateway import AggGateway
 from agg_pipeline.local import Stack
 from agg_pipeline.timeframes import Timeframe, window_start
-from agg_pipeline_tests.conftest import TABLES
+from agg_pipeline_tests.dagster.conftest import empty_storage
 from agg_pipeline_tests.dagster.desk import Desk
 from agg_pipeline_tests.oracle import assert_equals_oracle
 from agg_pipeline_tests.sql.helpers import rows, scalar, state
@@ -31,6 +31,8 @@ def desk(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Des
     environment = stack.environment() | {"ENV_NAME": "prod"}
     module = "agg_pipeline_tests.dagster.by_hand"
     root = tmp_path_factory.mktemp("dagster")
+    with empty_storage(stack, root / "empty"):
+        pass
     with dagster_services(root, environment, host="127.0.0.1", port=free_port(), module=module) as services:
         yield Desk(services)
 
@@ -38,7 +40,6 @@ def desk(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Des
 @pytest.fixture
 def bars(desk: Desk, one_gateway: AggGateway, clean: psycopg.Connection) -> psycopg.Connection:
     """Four hours of bars of three symbols."""
-    clean.execute(f"truncate {TABLES}, ops_issues, quality_workerhealth restart identity cascade")
     for symbol in SYMBOLS:
         one_gateway.register_asset(symbol, start=BEGIN, base_timeframe="1m")
     clean.execute(
