@@ -13,7 +13,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c '$(IS_SUPPORTED)' >/dev/null 2>&1 && echo $$p && break; done)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
-.PHONY: help setup demo up down test check nightly bench lock clean
+.PHONY: help setup demo up down test check nightly faults bench lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -62,6 +62,11 @@ check: $(STAMP) ## Lint, type check, validate the definitions, run all tests: wh
 nightly: $(STAMP) ## Hunt longer: thousands of histories, hundreds of kills
 	AGG_EXAMPLES=5000 AGG_KILLS=200 $(BIN)/python -m pytest agg_pipeline_tests/sql/test_any_order.py \
 		agg_pipeline_tests/dagster/test_kill.py $(ARGS)
+
+# Twice as thorough as the same tests in `make test`, and with real pauses between the tries of a call.
+faults: $(STAMP) ## Break it on purpose: the table of docs/reliability.md
+	@mkdir -p docs
+	AGG_FAULTS=$(or $(AGG_FAULTS),2) AGG_FAULT_TABLE=docs/reliability.md $(BIN)/python -m pytest agg_pipeline_tests/faults $(ARGS)
 
 bench: $(STAMP) ## Measure; one JSON line a figure
 	$(BIN)/python -m pytest -m bench -s $(ARGS)

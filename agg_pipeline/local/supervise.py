@@ -9,6 +9,7 @@ Why a process between owner and servers: end of file on stdin tells that the own
 POSIX system. A parent-death signal straight from the owner would fire when the *thread* that started the servers ends.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import json
@@ -101,7 +102,7 @@ class Supervisor:
         """Start with no servers."""
         self.root = root
         self.servers: dict[str, Server] = {}
-        self.ready = self.stopping = False
+        self.ready = self.stopping = self.reported = False
         self.unread = b""
 
     def obey(self, received: bytes) -> None:
@@ -117,7 +118,7 @@ class Supervisor:
             self.ready = order.get("ready", self.ready)
 
     def report(self) -> None:
-        """Tell whoever attaches; written beside and moved, so that nobody reads half of it."""
+        """Tell whoever attaches; written beside and moved, so that nobody reads half of it. A full disk can wait."""
         status = {
             "pid": os.getpid(),
             "ready": self.ready,
@@ -128,9 +129,13 @@ class Supervisor:
             },
         }
         draft = self.root / ".status.json"
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            json.dump(status, file)
-        draft.replace(self.root / "status.json")
+        try:
+            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+                json.dump(status, file)
+            draft.replace(self.root / "status.json")
+            self.reported = True
+        except OSError:
+            self.reported = False
 
     def watch(self, wakeups: list[int]) -> None:
         """Sleep until there is an order, a signal, a death or a start that is due; end with the owner."""
@@ -138,6 +143,8 @@ class Supervisor:
         while not self.stopping:
             due = [server.due for server in self.servers.values() if server.due is not None]
             wait_s = max(0.0, min(due) - time.monotonic()) if due else None
+            if not self.reported:
+                wait_s = LONGEST_PAUSE_S if wait_s is None else min(wait_s, LONGEST_PAUSE_S)
             readable, _, _ = select.select(wakeups, [], [], wait_s)
             for descriptor in readable:
                 received = b"" if descriptor not in wakeups[:2] else os.read(descriptor, 65536)
@@ -146,7 +153,7 @@ class Supervisor:
                     self.stopping = True
                 elif descriptor == wakeups[0]:
                     self.obey(received)
-            changed = bool(readable)
+            changed = bool(readable) or not self.reported
             for server in self.servers.values():
                 changed |= server.reap()
                 if server.due is not None and server.due <= time.monotonic() and not self.stopping:
@@ -204,8 +211,9 @@ def owner_watch(pid: int) -> list[int]:
 
 
 def say(text: str) -> None:
-    """One line in the supervisor's log, which is our stderr."""
-    print(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), text, file=sys.stderr, flush=True)
+    """One line in the supervisor's log, which is our stderr; none on a full disk, which is no reason to end."""
+    with contextlib.suppress(OSError):
+        print(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), text, file=sys.stderr, flush=True)
 
 
 def main() -> None:
