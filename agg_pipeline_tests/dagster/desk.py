@@ -1,7 +1,9 @@
 """What an operator does in Dagster's UI, over the GraphQL that the UI speaks."""
 
+import contextlib
 import json
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -97,6 +99,12 @@ class Desk:
             for node in nodes
             for one in (*node["schedules"], *node["sensors"])
         }
+
+    def is_loaded(self) -> bool:
+        """Whether the code server answers the webserver; not for some seconds after it was started again."""
+        with contextlib.suppress(urllib.error.HTTPError, AssertionError):
+            return bool(self.started())
+        return False
 
     def wait(self, come_true: Callable[[], T], what: str, patience_s: float = PATIENCE_S) -> T:
         """Look again and again until something true comes back."""

@@ -1,0 +1,169 @@
+"""What happens to Dagster's own processes, with all of them real: daemon and code server die, two work at once."""
+
+import contextlib
+import dataclasses
+import os
+import re
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import make_url
+
+from agg_pipeline.cli.services import Service, dagster_services, free_port
+from agg_pipeline.local import Stack
+from agg_pipeline_tests.dagster.conftest import empty_storage
+from agg_pipeline_tests.dagster.desk import Desk, Run
+from agg_pipeline_tests.faults.table import Row
+from agg_pipeline_tests.faults.world import World, errors
+from agg_pipeline_tests.sql.helpers import rows, scalar
+
+MODULE = "agg_pipeline_tests.dagster.by_hand"
+QUICK = "agg_pipeline_tests.dagster.by_hand_quick"
+
+pytestmark = pytest.mark.slow
+
+
+@contextlib.contextmanager
+def desk_of(stack: Stack, home: Path, module: str = MODULE) -> Iterator[Desk]:
+    environment = stack.environment() | {"ENV_NAME": "prod"}
+    with dagster_services(home, environment, host="127.0.0.1", port=free_port(), module=module) as services:
+        yield Desk(services)
+
+
+@pytest.fixture
+def desk(fault_stack: Stack, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Desk]:
+    with empty_storage(fault_stack, tmp_path / "empty"):
+        pass
+    with desk_of(fault_stack, tmp_path, getattr(request, "param", MODULE)) as opened:
+        yield opened
+
+
+def kill(desk: Desk, name: str) -> Service:
+    """kill -9 of one of Dagster's processes, and of nothing that it has started."""
+    (service,) = [one for one in desk.services.services if one.name == name]
+    assert service.process
+    service.process.kill()
+    service.process.wait()
+    return service
+
+
+@contextlib.contextmanager
+def table_locked(world: World) -> Iterator[None]:
+    """Whatever writes a bar waits, with its lease in its hand."""
+    with psycopg.connect(world.stack.dsn) as somebody:
+        somebody.execute("lock table derived_data_bars in exclusive mode")
+        yield
+
+
+def is_healed(world: World) -> bool:
+    with world.connect() as db:
+        held = scalar(db, "select count(*) from data_agg_state where status = 'running' or lease_owner is not null")
+        due = scalar(db, "select count(*) from agg_get_due_tasks('PROD')")
+        return held == due == 0 and errors(db) == (0, 0)
+
+
+def note(world: World, desk: Desk, fault: str, done: str, heals: Callable[[], object] = lambda: None) -> list[Run]:
+    """Wait until all is right without anybody's help, and put the row into the table."""
+    began = time.monotonic()
+    heals()
+    desk.wait(lambda: is_healed(world), "all bars are right and all leases free")
+    heal = f"{time.monotonic() - began:.0f} s"
+    desk.wait(lambda: all(run.has_ended for run in desk.runs()), "all runs end")
+    runs = desk.runs()
+    with world.connect() as db:
+        lost, wrong = errors(db)
+        disabled = scalar(db, "select count(*) from data_agg_state where status in ('disabled', 'hard_failed')")
+        doubled = rows(
+            db,
+            """select canonical_symbol, timeframe, ts_utc from derived_data_bars group by 1, 2, 3
+               having count(*) <> max(revision) or count(*) filter (where deleted_at is null) > 1""",
+        )
+        open_rows = scalar(db, "select count(*) from ops_runlog where status = 'running'")
+    ok = sum(run.status == "SUCCESS" for run in runs)
+    row = Row(fault, done, len(runs) - ok, ok, lost, wrong, disabled, heal)
+    world.table.append(row)
+    assert (lost, wrong, disabled, doubled, open_rows) == (0, 0, 0, [], 0), row
+    return runs
+
+
+def start_one(world: World, desk: Desk) -> str:
+    """A run that is in the middle of its work, when the lock on its table lets it."""
+    run_id = desk.launch(config={"max_windows": 10})
+    desk.wait(lambda: world.leases() > 0, "a lease")
+    return run_id
+
+
+def test_daemon_killed(world: World, desk: Desk) -> None:
+    with table_locked(world):
+        run_id = start_one(world, desk)
+        kill(desk, "daemon")
+    assert desk.services.revive() == ["daemon"]
+    note(world, desk, "daemon killed", "kill -9 while a run is at work; started again")
+    assert desk.run(run_id).status == "SUCCESS", "a run needs no daemon"
+
+
+def test_code_server_killed(world: World, desk: Desk) -> None:
+    with table_locked(world):
+        start_one(world, desk)
+        kill(desk, "code-server")
+    assert desk.services.revive() == ["code-server"]
+    note(world, desk, "code server killed", "kill -9 while a run is at work; started again")
+
+
+@pytest.mark.parametrize("desk", [QUICK], indirect=True)
+def test_code_server_and_worker_killed(world: World, desk: Desk) -> None:
+    """Nobody is left who could report the run's end; it is silent, and that is noticed."""
+    with table_locked(world):
+        run_id = start_one(world, desk)
+        messages = [event.get("message") or "" for event in desk.events(run_id)]
+        (pid,) = {int(pid) for message in messages for pid in re.findall(r"in process \(pid: (\d+)\)", message)}
+        kill(desk, "code-server")
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert desk.services.revive() == ["code-server"]
+
+    def noticed_and_the_next_tick() -> None:
+        desk.wait(lambda: desk.run(run_id).has_ended, "the dead run is noticed")
+        desk.wait(desk.is_loaded, "the code server is back")
+        desk.launch()  # as the schedule does, at most five minutes later
+
+    done = "kill -9 of both; the run is taken for dead after 5 min of silence (10 s in the test)"
+    note(world, desk, "code server and worker killed", done, noticed_and_the_next_tick)
+    assert desk.run(run_id).status == "FAILURE"
+
+
+def test_two_daemons_on_one_storage(world: World, desk: Desk, tmp_path: Path) -> None:
+    """A second one by mistake: each run that a sensor wants is still started once."""
+    (daemon,) = [one for one in desk.services.services if one.name == "daemon"]
+    twin = Service("twin", daemon.command, daemon.environment, tmp_path / "twin.log")
+    twin.start()
+    try:
+        desk.launch(config={"max_windows": 5})
+        runs = note(world, desk, "two daemons on one storage", "a second dagster-daemon beside the first")
+    finally:
+        assert twin.process
+        os.killpg(twin.process.pid, signal.SIGKILL)
+        twin.process.wait()
+    keys = Counter(run.tags["dagster/run_key"] for run in runs if "dagster/run_key" in run.tags)
+    assert keys, "no sensor started a run"
+    assert set(keys.values()) == {1}
+
+
+def test_two_dagsters_on_one_database(world: World, desk: Desk, tmp_path: Path) -> None:
+    """Two deployments that know nothing of each other, ticking at the same moment: leases keep them apart."""
+    with psycopg.connect(world.stack.dsn, autocommit=True) as db:
+        db.execute("drop database if exists dagster_two with (force)")
+        db.execute("create database dagster_two owner dagster")
+    storage = make_url(world.stack.dagster_dsn).set(database="dagster_two").render_as_string(hide_password=False)
+    stack = dataclasses.replace(world.stack, dagster_dsn=storage)
+    with desk_of(stack, tmp_path / "two") as other:
+        launched = [(one, one.launch(config={"max_windows": 30})) for one in (desk, other)]
+        others = [one.wait_for_end(run_id).status for one, run_id in launched]
+        note(world, desk, "two deployments on one database", "both tick at the same moment, their sensors running")
+        other.wait(lambda: all(run.has_ended for run in other.runs()), "all runs of the other one end")
+    assert others == ["SUCCESS", "SUCCESS"], "a task that the other one has at work is no failure"
