@@ -100,11 +100,15 @@ class Desk:
             for one in (*node["schedules"], *node["sensors"])
         }
 
-    def is_loaded(self) -> bool:
-        """Whether the code server answers the webserver; not for some seconds after it was started again."""
-        with contextlib.suppress(urllib.error.HTTPError, AssertionError):
-            return bool(self.started())
-        return False
+    def launch_when_possible(self) -> str:
+        """Launch a tick as soon as the code server, which was started again just now, can be reached."""
+
+        def tried() -> str | None:
+            with contextlib.suppress(urllib.error.HTTPError):
+                return self.launch()
+            return None
+
+        return str(self.wait(tried, "a run can be launched"))
 
     def wait(self, come_true: Callable[[], T], what: str, patience_s: float = PATIENCE_S) -> T:
         """Look again and again until something true comes back."""
