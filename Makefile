@@ -45,8 +45,11 @@ up: $(STAMP) ## Start database, REST API, Dagster UI and daemon; Ctrl-C ends all
 down: $(STAMP) ## Stop what `make up` started
 	@$(BIN)/agg-pipeline down
 
+# Two at a time, each with servers of its own: half of the time goes by with waiting. A file stays together.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
 test: $(STAMP) ## Run all tests but the benchmarks, on real servers (ARGS="-k leases" for some)
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 # An empty DAGSTER_HOME, for without one Dagster takes the dagster.yaml that lies here, which wants its database.
 check: $(STAMP) ## Lint, type check, validate the definitions, run all tests: what CI runs
@@ -54,7 +57,7 @@ check: $(STAMP) ## Lint, type check, validate the definitions, run all tests: wh
 	$(BIN)/mypy
 	@mkdir -p $(VENV)/dagster_home && touch $(VENV)/dagster_home/dagster.yaml
 	DAGSTER_HOME="$(CURDIR)/$(VENV)/dagster_home" $(BIN)/dagster definitions validate -w workspace.yaml
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 nightly: $(STAMP) ## Hunt longer: thousands of histories, hundreds of kills
 	AGG_EXAMPLES=5000 AGG_KILLS=200 $(BIN)/python -m pytest agg_pipeline_tests/sql/test_any_order.py \

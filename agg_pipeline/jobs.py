@@ -2,11 +2,11 @@
 
 import dagster as dg
 
-from agg_pipeline.ops import SelectConfig, aggregate, close_run, finish, select_due
-from agg_pipeline.settings import Environment, Settings
-
-TICK_TAG = "agg/tick"
-"""Run tag that dagster.yaml limits to one run per value, the environment."""
+from agg_pipeline import tags
+from agg_pipeline.ops import aggregate, close_run, finish, select_due
+from agg_pipeline.retention import delete_old_runs
+from agg_pipeline.selection import SelectConfig
+from agg_pipeline.settings import Settings
 
 
 @dg.graph
@@ -26,8 +26,9 @@ def build_job(settings: Settings, resources: dict[str, object]) -> dg.JobDefinit
             "Do not use re-execution from failure: Dagster may drop steps of a fan-out. Nothing is lost if you do: "
             "tasks live in the database. Simply launch the job again."
         ),
-        tags={
-            TICK_TAG: environment_tag(settings.env_name),
+        tags=environment_tags(settings)
+        | {
+            tags.TICK: settings.env_name.value.lower(),
             "dagster/max_runtime": str(settings.running_stale_seconds - 30),
         },
         resource_defs=resources | ({"io_manager": dg.mem_io_manager} if in_process else {}),
@@ -46,5 +47,17 @@ def build_job(settings: Settings, resources: dict[str, object]) -> dg.JobDefinit
     )
 
 
-def environment_tag(environment: Environment) -> str:
-    return environment.value.lower()
+def build_retention_job(settings: Settings, resources: dict[str, object]) -> dg.JobDefinition:
+    """Job retention for one environment."""
+    return delete_old_runs.to_job(
+        name="retention",
+        description="Deletes runs that ended RETENTION_DAYS ago, with their event logs and their rows in ops_runlog.",
+        tags=environment_tags(settings) | {"dagster/max_runtime": "3600"},
+        resource_defs=resources | {"io_manager": dg.mem_io_manager},
+        executor_def=dg.in_process_executor,
+    )
+
+
+def environment_tags(settings: Settings) -> dict[str, str]:
+    """What every run of an environment carries, so that sensors and retention touch no run of another one."""
+    return {tags.ENVIRONMENT: settings.env_name.value.lower()}

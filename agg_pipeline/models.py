@@ -1,10 +1,10 @@
-"""What crosses a border: JSON of the database functions, and what one op hands to the next.
+"""What crosses the border to the database: JSON of its functions, and the units of work that are cut from it.
 
 Validated once, frozen after. Times are aware UTC, counts are windows or bars, never minutes.
 """
 
-from collections.abc import Iterable
-from typing import Any, Literal, Self
+import datetime as dt
+from typing import Any, Literal
 
 from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -49,6 +49,7 @@ class Refusal(Wire):
     sqlstate: str
     message: str
     hint: str | None = None
+    repeated: bool = Field(False, description="The same call was made before, and did its work: its answer was lost.")
 
 
 class StartResult(Task):
@@ -90,60 +91,6 @@ class FinishResult(Task):
     error: Refusal | None = None
 
 
-OutcomeKind = Literal["success", "transient", "hard", "lost", "busy"]
-
-
-class TaskOutcome(Task):
-    """What became of one task in a run.
-
-    ``lost``: the lease ended before the work did, and another run has the task. ``busy``: it was never free.
-    """
-
-    kind: OutcomeKind
-    lease_token: int | None = None
-    error: str | None = None
-    result: CatchupResult | None = None
-
-    @property
-    def failed(self) -> bool:
-        return self.kind in ("transient", "hard")
-
-    def revised(self, kind: OutcomeKind, error: str) -> Self:
-        return self.model_copy(update={"kind": kind, "error": error})
-
-
-class TimeframeTotals(Wire):
-    """Figures of one timeframe in one run, for the asset's materialization."""
-
-    timeframe: str
-    tasks: int
-    failed: int
-    windows_processed: int
-    bars_created: int
-    bars_revised: int
-    bars_retired: int
-    bars_quality_poor: int
-    source_rejected: int
-    newest_window_utc: AwareDatetime | None
-
-    @classmethod
-    def of(cls, timeframe: str, outcomes: Iterable[TaskOutcome]) -> Self:
-        chosen = [o for o in outcomes if o.timeframe == timeframe]
-        results = [o.result for o in chosen if o.result is not None]
-        return cls(
-            timeframe=timeframe,
-            tasks=len(chosen),
-            failed=sum(o.failed for o in chosen),
-            windows_processed=sum(r.windows_processed for r in results),
-            bars_created=sum(r.bars_created for r in results),
-            bars_revised=sum(r.bars_revised for r in results),
-            bars_retired=sum(r.bars_retired for r in results),
-            bars_quality_poor=sum(r.bars_quality_poor for r in results),
-            source_rejected=sum(r.source_rejected for r in results),
-            newest_window_utc=max((r.frontier for r in results if r.frontier is not None), default=None),
-        )
-
-
 class TaskHealth(Task):
     """Row of ``agg_health``."""
 
@@ -159,7 +106,28 @@ class TaskHealth(Task):
     transient_streak: int
     last_error: str | None
     paused_at_utc: AwareDatetime | None
+    paused_until_utc: AwareDatetime | None
     lease_owner: str | None
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether an operator's pause holds now; one without an end holds until it is resumed."""
+        until = self.paused_until_utc
+        return self.paused_at_utc is not None and (until is None or until > dt.datetime.now(dt.UTC))
+
+
+class OpenRun(Wire):
+    """Element of ``ops_runlog_open``: a run that has not said how it ended."""
+
+    run_id: str
+    silent_seconds: float = Field(description="Since its last sign of life in the database.")
+
+
+class ExpiredRuns(Wire):
+    """JSON of ``ops_runlog_expire``: rows of old runs."""
+
+    deleted: int
+    abandoned: int = Field(description="Rows that were open for a day, closed as failed.")
 
 
 class BarSummary(Task):

@@ -1,7 +1,6 @@
 """One Supabase project per environment, as a Dagster resource."""
 
 import contextlib
-import datetime as dt
 from collections.abc import Iterator
 
 import dagster as dg
@@ -21,7 +20,11 @@ class SupabaseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     rest_path: str = Field(
         default="/rest/v1", description="Path of the REST API below the URL; / for a bare PostgREST."
     )
-    timeout_s: float = Field(default=30.0, gt=0, description="Seconds; longer than the role's statement_timeout.")
+    timeout_s: float = Field(
+        default=30.0,
+        gt=0,
+        description="Read timeout in seconds; statement_timeout of the role < this < length of a lease.",
+    )
 
     _gateway: AggGateway | None = PrivateAttr(None)
 
@@ -57,8 +60,7 @@ class SupabaseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Whether a tick would find anything to do now. Raises GatewayError."""
         with self.connect() as gateway:
             gateway.check_contract()
-            now = dt.datetime.now(dt.UTC)
-            return bool(gateway.due_tasks(self.environment, now=now, limit=1, stale_seconds=stale_seconds))
+            return bool(gateway.due_tasks(self.environment, now=None, limit=1, stale_seconds=stale_seconds))
 
 
 def resources_for(environment: Environment) -> dict[str, object]:

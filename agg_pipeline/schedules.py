@@ -1,15 +1,19 @@
-"""The five-minute schedule: a minute after each window has ended, so that its last bar had time to arrive."""
+"""When runs start by the clock: a tick a minute after each window has ended, so that its last bar could arrive."""
+
+import datetime as dt
 
 import dagster as dg
 
+from agg_pipeline import tags
 from agg_pipeline.errors import GatewayError
-from agg_pipeline.jobs import TICK_TAG, environment_tag
+from agg_pipeline.jobs import environment_tags
 from agg_pipeline.resources import SupabaseResource
 from agg_pipeline.settings import Settings
 
 EVERY_5_MINUTES = "1-59/5 * * * *"
+DAILY = "43 3 * * *"  # between two ticks
 
-_UNFINISHED = [
+UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
@@ -34,7 +38,7 @@ def build_schedule(
     def agg_every_5_minutes(
         context: dg.ScheduleEvaluationContext, supabase: SupabaseResource
     ) -> dg.RunRequest | dg.SkipReason:
-        ticks = dg.RunsFilter(statuses=_UNFINISHED, tags={TICK_TAG: environment_tag(settings.env_name)})
+        ticks = dg.RunsFilter(job_name=job.name, statuses=UNFINISHED, tags=environment_tags(settings))
         if running := context.instance.get_runs(ticks, limit=1):
             return dg.SkipReason(f"Run {running[0].run_id[:8]} is still at work; what is due stays due.")
         try:
@@ -44,6 +48,19 @@ def build_schedule(
             raise dg.Failure(f"Could not look up what is due. {exc}") from None
         if not due:
             return dg.SkipReason("Nothing is due.")
-        return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+        slot = context.scheduled_execution_time.astimezone(dt.UTC).isoformat()
+        return dg.RunRequest(run_key=slot, tags={tags.SLOT: slot})
 
     return agg_every_5_minutes
+
+
+def build_retention_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:
+    """Schedule retention_daily: once a night."""
+    return dg.ScheduleDefinition(
+        name="retention_daily",
+        job=job,
+        cron_schedule=DAILY,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Old runs and their event logs go, once a night.",
+    )

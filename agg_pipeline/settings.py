@@ -40,6 +40,13 @@ class Settings(BaseSettings):
     auto_disable_hard_fails: int = Field(
         3, ge=1, description="Hard failures in a row until a task stops (or is alerted)."
     )
+    rerun_max_attempts: int = Field(
+        3,
+        ge=1,
+        le=20,
+        description="Attempts at a task that failed until the schedule's next tick, the first one included.",
+    )
+    retention_days: int = Field(14, ge=1, le=3650, description="Days that finished runs are kept.")
     agg_derivation_version: int = Field(1, ge=1, description="derivation_version of the bars that are written.")
     log_level: Literal["DEBUG", "INFO", "WARN", "WARNING", "ERROR"] = "INFO"
     tasks_per_step: int = Field(

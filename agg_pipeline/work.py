@@ -6,9 +6,10 @@ Belongs here: what can be said of tasks without Dagster. A task's failure is an 
 import datetime as dt
 from collections.abc import Iterator, Sequence
 
-from agg_pipeline.errors import GatewayError, LeaseLost, TransientError, is_transient
+from agg_pipeline.errors import GatewayError, LeaseLost, PermanentError, TransientError, is_transient
 from agg_pipeline.gateway import AggGateway
-from agg_pipeline.models import CatchupResult, DueTask, Lease, StartResult, TaskOutcome, WorkUnit
+from agg_pipeline.models import CatchupResult, DueTask, Lease, StartResult, WorkUnit
+from agg_pipeline.outcomes import TaskOutcome
 from agg_pipeline.settings import Settings
 
 
@@ -30,8 +31,24 @@ def units(tasks: Sequence[DueTask], size: int) -> Iterator[list[DueTask]]:
         yield unit
 
 
+def named_tasks(names: Sequence[str], gateway: AggGateway) -> list[DueTask]:
+    """Tasks by name, SYMBOL/timeframe each, children before parents. PermanentError names those that are not there."""
+    symbols = {name.rpartition("/")[0] for name in names}
+    there = {str(task): task for task in gateway.health(sorted(symbols))}
+    if unknown := [name for name in names if name not in there]:
+        raise PermanentError(
+            "agg_health",
+            "AG002",
+            f"there is no task {', '.join(unknown)}",
+            f"There are: {', '.join(there)}."
+            if there
+            else "Write each as SYMBOL/timeframe, as `agg-pipeline status` does.",
+        )
+    return [DueTask(symbol=task.symbol, timeframe=task.timeframe) for name, task in there.items() if name in names]
+
+
 def work_on(
-    unit: WorkUnit, gateway: AggGateway, settings: Settings, *, now: dt.datetime, owner: str
+    unit: WorkUnit, gateway: AggGateway, settings: Settings, *, now: dt.datetime | None, owner: str
 ) -> list[TaskOutcome]:
     """Lease the tasks of a unit for ``owner`` and build their next windows; one outcome per task, in order."""
     try:

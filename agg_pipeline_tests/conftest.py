@@ -10,7 +10,10 @@ from agg_pipeline.local import Stack, temporary
 from agg_pipeline.migrations import migrate
 from agg_pipeline.transport import open_transport
 
-TABLES = "core_asset_registry_all, data_bars, derived_data_bars, data_agg_state, agg_dirty_ranges, ops_runlog"
+TABLES = (
+    "core_asset_registry_all, data_bars, derived_data_bars, data_agg_state, agg_dirty_ranges, ops_runlog, "
+    "ops_issues, quality_workerhealth"
+)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,8 @@
 import datetime as dt
 
 from agg_pipeline.gateway import AggGateway
-from agg_pipeline.models import CatchupResult, Lease, TaskOutcome
+from agg_pipeline.models import CatchupResult, Lease
+from agg_pipeline.outcomes import TaskOutcome
 
 ENVIRONMENT = "PROD"
 

@@ -76,7 +76,7 @@ def rebuild_table(parts: Sequence[RebuildResult]) -> Table:
 
 
 def _state(task: TaskHealth) -> str:
-    if task.paused_at_utc is not None:
+    if task.is_paused:
         return "[yellow]paused[/]"
     if not task.enabled or task.status == "disabled":
         return "[red]disabled[/]"

@@ -21,6 +21,38 @@ from agg_pipeline.cli.app import CommandError
 
 START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 20.0
+_SHORT_LIFE_S = 60.0
+_FAILED_STARTS = 3
+
+
+@dataclass
+class Service:
+    """One of Dagster's processes, with what it takes to start it again."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str]
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    failed_starts: int = 0
+
+    def start(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=_prepare_child,
+            )
+        self.started = time.monotonic()
+        return self.process
+
+    def has_ended(self) -> bool:
+        return self.process is not None and self.process.poll() is not None
 
 
 @dataclass(frozen=True)
@@ -28,10 +60,21 @@ class Services:
     """Dagster's running processes."""
 
     url: str
-    processes: list[subprocess.Popen[bytes]]
+    services: list[Service]
 
     def alive(self) -> bool:
-        return all(process.poll() is None for process in self.processes)
+        return not any(service.has_ended() for service in self.services)
+
+    def revive(self) -> list[str]:
+        """Start again what has ended by itself; the names. CommandError if it ends again and again."""
+        ended = [service for service in self.services if service.has_ended()]
+        for service in ended:
+            lasted_s = time.monotonic() - service.started
+            service.failed_starts = service.failed_starts + 1 if lasted_s < _SHORT_LIFE_S else 0
+            if service.failed_starts == _FAILED_STARTS:
+                raise CommandError(f"The {service.name} ends again and again; see {service.log}.")
+            service.start()
+        return [service.name for service in ended]
 
 
 def dagster_home(root: Path) -> Path:
@@ -70,45 +113,26 @@ def dagster_services(
     env = os.environ | environment | {"DAGSTER_HOME": str(home)}
     commands = {
         "code-server": [
-            "dagster",
-            "code-server",
-            "start",
-            "-m",
-            module,
-            "-h",
-            "127.0.0.1",
-            "-p",
-            str(code_port),
+            "dagster", "code-server", "start", "-m", module, "-h", "127.0.0.1", "-p", str(code_port),
         ],
         "webserver": ["dagster-webserver", "-h", host, "-p", str(port), "-w", str(workspace)],
         "daemon": ["dagster-daemon", "run", "-w", str(workspace)],
-    }
+    }  # fmt: skip
+    services = [
+        Service(name, [_script(program), *arguments], env, logs / f"{name}.log")
+        for name, (program, *arguments) in commands.items()
+    ]
     url = f"http://{host}:{port}"
-    started: list[subprocess.Popen[bytes]] = []
     try:
-        for name, (program, *arguments) in commands.items():
-            with (logs / f"{name}.log").open("ab") as log:
-                started.append(
-                    subprocess.Popen(
-                        [_script(program), *arguments],
-                        env=env,
-                        stdin=subprocess.DEVNULL,
-                        stdout=log,
-                        stderr=log,
-                        start_new_session=True,
-                        preexec_fn=_prepare_child,
-                    )
-                )
-            if name == "code-server":
-                _wait(
-                    started[-1],
-                    lambda: _accepts("127.0.0.1", code_port),
-                    f"the code server ({logs / 'code-server.log'})",
-                )
-        _wait(started[1], lambda: _answers(f"{url}/server_info"), f"the webserver ({logs / 'webserver.log'})")
-        yield Services(url, started)
+        code_server, webserver, daemon = services
+        code_server.start()
+        _wait(code_server, lambda: _accepts("127.0.0.1", code_port))
+        webserver.start()
+        daemon.start()
+        _wait(webserver, lambda: _answers(f"{url}/server_info"))
+        yield Services(url, services)
     finally:
-        stop(reversed(started))
+        stop(service.process for service in reversed(services) if service.process is not None)
 
 
 def stop(processes: Iterable[subprocess.Popen[bytes]]) -> None:
@@ -153,13 +177,13 @@ def _prepare_child() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG
 
 
-def _wait(process: subprocess.Popen[bytes], ready: Callable[[], bool], what: str) -> None:
+def _wait(service: Service, ready: Callable[[], bool]) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while not ready():
-        if process.poll() is not None:
-            raise CommandError(f"{what} ended with code {process.returncode} while starting; see its log.")
+        if service.has_ended():
+            raise CommandError(f"The {service.name} ended while starting; see {service.log}.")
         if time.monotonic() > deadline:
-            raise CommandError(f"{what} was not ready after {START_TIMEOUT_S:.0f} s; see its log.")
+            raise CommandError(f"The {service.name} was not ready after {START_TIMEOUT_S:.0f} s; see {service.log}.")
         time.sleep(0.1)
 
 

@@ -54,9 +54,10 @@ def up(
                 console.print(f"Environment {settings.env_name.value}, {where}", highlight=False)
                 console.print("The schedule ticks on minutes 1, 6, ..., 56. Load bars: agg-pipeline load FILE.")
                 console.print("Ctrl-C stops everything.")
-                while services.alive():
+                while True:
                     time.sleep(0.5)
-                raise CommandError(f"A Dagster process ended by itself; see {root / 'logs'}.")
+                    for name in services.revive():
+                        console.print(f"The {name} ended by itself and was started again; see {root / 'logs'}.")
         except KeyboardInterrupt:
             console.print("Stopping ...")
         finally:

@@ -19,7 +19,8 @@ def open_transport(url: str, key: str, *, rest_path: str = "/rest/v1", timeout_s
     Args:
         key: service_role key; not used with a database URL, which carries its own password.
         rest_path: where the REST API lives below the URL; ``/`` for a bare PostgREST.
-        timeout_s: read timeout, longer than the role's statement_timeout, so that the database gives up first.
+        timeout_s: read timeout. Statement < read < lease: longer than the role's statement_timeout (8 s on Supabase),
+            so that the database gives up first and says why; shorter than a lease, so that the task is still ours.
     """
     # Imported here: each client costs half a second, and a process needs one of them.
     if url.startswith(("postgresql://", "postgres://")):

@@ -1,11 +1,15 @@
 """Database functions over a database URL (psycopg): where there is no REST API, or nobody wants the detour."""
 
+import contextlib
 import datetime as dt
+import socket
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
 from psycopg.types.json import Jsonb
 
@@ -24,20 +28,37 @@ class PostgresTransport:
     def call(self, function: str, params: dict[str, object]) -> object:
         with self._turn:
             try:
-                return self._call(self._connected(), function, params)
-            except psycopg.Error as exc:
-                raise self._failed(function, exc) from exc
+                connection = self._connected()
+                with _time_limit(connection, self._timeout_s):
+                    return self._call(connection, function, params)
+            except (psycopg.Error, TimeoutError, TypeError, ValueError) as exc:
+                raise self._failed(function, exc) from None  # the driver's own text shows rows, and parts of a bad URL
 
     def _connected(self) -> psycopg.Connection[Any]:
         if self._connection is None or self._connection.closed:
             self._connection = psycopg.connect(
-                self._dsn,
-                autocommit=True,
-                connect_timeout=10,
-                row_factory=tuple_row,
-                options=f"-c timezone=UTC -c statement_timeout={int(self._timeout_s * 1000)}",
+                self._dsn, autocommit=True, row_factory=tuple_row, **self._connection_settings()
             )
         return self._connection
+
+    def _connection_settings(self) -> dict[str, Any]:
+        """The server gives up before we do, so that its reason arrives; keepalives find a line that is cut while idle.
+
+        What the database URL sets by itself wins.
+        """
+        given = conninfo_to_dict(self._dsn)
+        if "@" in str(given.get("host") or "")[1:]:  # where it comes first, it names a kind of socket
+            raise ValueError("what stands before @ in the host is the end of a password")
+        settings = {
+            "connect_timeout": max(2, min(10, round(self._timeout_s))),  # libpq knows no less than 2 s
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+        }
+        options = f"-c timezone=UTC -c statement_timeout={self._timeout_s * 800:.0f}"
+        return {name: value for name, value in settings.items() if name not in given} | {
+            "options": f"{options} {given.get('options') or ''}".strip()
+        }
 
     def _call(self, connection: psycopg.Connection[Any], function: str, params: dict[str, object]) -> object:
         types, returns_set = self._signature(connection, function)
@@ -76,21 +97,62 @@ class PostgresTransport:
             self._signatures[function] = (dict(zip(names or [], types, strict=True)), returns_set)
         return self._signatures[function]
 
-    def _failed(self, function: str, exc: psycopg.Error) -> GatewayError:
-        if exc.sqlstate is None:  # no server had a say: refused, unknown host, cut
+    def _failed(self, function: str, exc: Exception) -> GatewayError:
+        if isinstance(exc, psycopg.Error) and exc.sqlstate is not None:
+            text = exc.diag.message_primary or _first_line(exc)
+            return error_for(function, exc.sqlstate, text, hint=exc.diag.message_hint)
+        kind = type(exc).__name__
+        if isinstance(exc, (psycopg.OperationalError, TimeoutError)):  # no server had a say: refused, unknown, cut
             return TransientError(
                 function,
-                type(exc).__name__,
+                kind,
                 f"no answer from the database: {_first_line(exc)}",
-                "Is the address right and the server up?",
+                "Are the address and the password right, and is the server up?",
             )
-        return error_for(
-            function, exc.sqlstate, exc.diag.message_primary or _first_line(exc), hint=exc.diag.message_hint
-        )
+        if self._connection is None:
+            return PermanentError(
+                function,
+                kind,
+                "the database URL cannot be read",
+                "Write it as postgresql://user:password@host:5432/database, special characters of the password as %xx.",
+            )
+        return PermanentError(function, kind, f"the call cannot be sent: {_first_line(exc)}")
 
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
+
+
+@contextlib.contextmanager
+def _time_limit(connection: psycopg.Connection[Any], seconds: float) -> Iterator[None]:
+    """Hang up on a server that has not answered in time; raises TimeoutError, and the connection is closed.
+
+    The driver waits for ever for one that says nothing, and a request to cancel would not reach it either. A socket
+    that is shut down wakes whoever waits for it, with TLS too.
+    """
+    line = socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM)  # a second handle, not a connection
+    is_over = threading.Event()
+
+    def hang_up() -> None:
+        is_over.set()
+        with contextlib.suppress(OSError):  # the other side was faster
+            line.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, hang_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except psycopg.OperationalError:
+        if is_over.is_set():
+            raise TimeoutError(f"nothing came for {seconds:g} s") from None
+        raise
+    finally:
+        timer.cancel()
+        timer.join()
+        line.close()
+        if is_over.is_set():
+            connection.close()
 
 
 def _first_line(exc: Exception) -> str:

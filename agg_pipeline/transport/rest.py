@@ -1,6 +1,7 @@
 """Database functions over Supabase's REST API (PostgREST), through supabase-py."""
 
-import contextlib
+import datetime as dt
+import email.utils
 import threading
 
 import httpx
@@ -31,7 +32,7 @@ class RestTransport:
     """One httpx client for the life of the transport: a new one costs a TLS context each time."""
 
     def __init__(self, url: str, key: str, *, rest_path: str, timeout_s: float) -> None:
-        self._url = url
+        self._where = url.rpartition("@")[2]  # for messages: without a password in it
         self._answer = threading.local()  # the client hides status and headers of a failure; the hook keeps them
         self._http = httpx.Client(
             transport=None if rest_path.rstrip("/") == _CLIENT_PREFIX else _RestPath(rest_path),
@@ -39,6 +40,9 @@ class RestTransport:
             event_hooks={"response": [self._remember]},
         )
         try:
+            if not (key.isascii() and key.isprintable() and " " not in key):
+                # Found here, since the HTTP client would name the header in full.
+                raise ValueError("the key has a line break, a space or a letter that no key has")
             self._client: Client = create_client(
                 url,
                 key,
@@ -55,9 +59,9 @@ class RestTransport:
             raise PermanentError(
                 "connect",
                 type(exc).__name__,
-                f"{url} cannot be used: {exc}",
+                f"{self._where} cannot be used: {exc}",
                 "Check SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY.",
-            ) from exc
+            ) from None
 
     def _remember(self, response: httpx.Response) -> None:
         self._answer.response = response
@@ -67,21 +71,21 @@ class RestTransport:
         try:
             data: object = self._client.rpc(function, params).execute().data
         except APIError as exc:
-            raise self._refused(function, exc) from exc
+            raise self._refused(function, exc) from None  # its own text shows rows
         except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError) as exc:
             raise TransientError(
                 function,
                 type(exc).__name__,
-                f"no answer from {self._url}: {exc}",
+                f"no answer from {self._where}: {str(exc) or 'all connections were busy'}",
                 "Is the address right and the service up?",
             ) from exc
         except (httpx.HTTPError, httpx.InvalidURL, TypeError, ValueError, RuntimeError) as exc:
             raise PermanentError(
-                function, type(exc).__name__, f"the call cannot be sent to {self._url}: {exc}"
+                function, type(exc).__name__, f"the call cannot be sent to {self._where}: {exc}"
             ) from exc
         if isinstance(data, str) and not self._is_json():
             # The client takes any 200 for an answer, a login page too.
-            raise TransientError(function, "shape", f"{self._url} did not answer with JSON")
+            raise TransientError(function, "shape", f"{self._where} did not answer with JSON")
         return data
 
     def _is_json(self) -> bool:
@@ -91,14 +95,27 @@ class RestTransport:
     def _refused(self, function: str, exc: APIError) -> Exception:
         response: httpx.Response | None = self._answer.response
         status = response.status_code if response is not None else None
-        retry_after_s = None
-        if response is not None:
-            with contextlib.suppress(ValueError):
-                retry_after_s = float(response.headers.get("retry-after", ""))
-        message = exc.message or f"HTTP {status} from {self._url}"
+        message = exc.message or f"HTTP {status} from {self._where}"
         if status is not None and not self._is_json():
-            message = f"HTTP {status} from {self._url}"  # a proxy's page of HTML says nothing more
+            message = f"HTTP {status} from {self._where}"  # a proxy's page of HTML says nothing more
+        elif (exc.code or "").startswith("PGRST00") and exc.details:
+            message = f"{message.rstrip('.')}: {exc.details}"  # why it cannot reach its database
+        # PostgREST sends its own beside that of a function.
+        wishes = response.headers.get_list("retry-after") if response is not None else []
+        retry_after_s = max((seconds for wish in wishes if (seconds := _seconds(wish)) is not None), default=None)
         return error_for(function, exc.code, message, hint=exc.hint, status=status, retry_after_s=retry_after_s)
 
     def close(self) -> None:
         self._http.close()
+
+
+def _seconds(retry_after: str) -> float | None:
+    """Seconds from now that a Retry-After asks for, in either of its forms; None if it is neither."""
+    if retry_after.isdecimal():
+        return float(retry_after)
+    try:
+        at = email.utils.parsedate_to_datetime(retry_after)
+    except ValueError:
+        return None
+    at = at if at.tzinfo else at.replace(tzinfo=dt.UTC)
+    return max(0.0, (at - dt.datetime.now(dt.UTC)).total_seconds())

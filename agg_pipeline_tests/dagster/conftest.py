@@ -1,9 +1,12 @@
 """The definitions on the session's stack, and a Dagster instance of the test's own."""
 
+import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import dagster as dg
 import pytest
+from sqlalchemy import create_engine, text
 
 from agg_pipeline.definitions import build_definitions
 from agg_pipeline.local import Stack
@@ -27,3 +30,30 @@ def defs(settings_of_the_stack: pytest.MonkeyPatch) -> dg.Definitions:
 def instance() -> Iterator[dg.DagsterInstance]:
     with dg.DagsterInstance.ephemeral() as opened:
         yield opened
+
+
+@contextlib.contextmanager
+def empty_storage(stack: Stack, home: Path) -> Iterator[dg.DagsterInstance]:
+    """Dagster's storage in PostgreSQL, as it is in production, without the runs of earlier tests."""
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "dagster.yaml").write_text(
+        f"storage: {{postgres: {{postgres_url: '{stack.dagster_dsn}'}}}}\ntelemetry: {{enabled: false}}\n"
+    )
+    with dg.DagsterInstance.from_config(str(home)) as opened:
+        opened.wipe()
+        yield opened
+
+
+@pytest.fixture
+def stored_instance(stack: Stack, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    with empty_storage(stack, tmp_path / "home") as instance:
+        yield instance
+
+
+def rewrite_run(stack: Stack, run_id: str, **columns: object) -> None:
+    """Give a run of the stored instance another past: status, create_timestamp, start_time ..."""
+    engine = create_engine(stack.dagster_dsn)
+    with engine.begin() as storage:
+        assignments = ", ".join(f"{name} = :{name}" for name in columns)
+        storage.execute(text(f"update runs set {assignments} where run_id = :run_id"), columns | {"run_id": run_id})
+    engine.dispose()

@@ -6,6 +6,7 @@ import dagster as dg
 import psycopg
 import pytest
 
+from agg_pipeline.definitions import build_definitions
 from agg_pipeline.gateway import AggGateway
 
 HOURS = 2
@@ -25,31 +26,52 @@ def two_hours_of_bars(one_gateway: AggGateway, clean: psycopg.Connection) -> Non
     )
 
 
-def after_a_run(defs: dg.Definitions, instance: dg.DagsterInstance, config: dict[str, object]) -> object:
-    """Run the job with this config, then ask the sensor what is next."""
-    result = defs.resolve_job_def("agg_master").execute_in_process(
-        run_config={"ops": {"select_due": {"config": config}}}, instance=instance
+def run(defs: dg.Definitions, instance: dg.DagsterInstance, **config: object) -> None:
+    defs.resolve_job_def("agg_master").execute_in_process(
+        run_config={"ops": {"select_due": {"config": config}}}, instance=instance, raise_on_error=False
     )
-    run, event = instance.get_run_by_id(result.run_id), result.all_events[-1]
-    assert run is not None
-    sensor = defs.resolve_sensor_def("catch_up")
-    with dg.build_run_status_sensor_context(
-        "catch_up", event, instance, run, resources=defs.resources or {}
-    ) as context:
-        return sensor(context)
 
 
-def test_a_run_that_left_a_backlog_is_followed_by_another(
+def ask(defs: dg.Definitions, instance: dg.DagsterInstance, cursor: str | None = None) -> tuple[object, str | None]:
+    """What the sensor wants now, and the cursor that it leaves."""
+    with dg.build_sensor_context(instance=instance, cursor=cursor, resources=defs.resources or {}) as context:
+        return defs.resolve_sensor_def("catch_up")(context), context.cursor
+
+
+def test_a_run_that_left_a_backlog_is_followed_by_another_one(
     defs: dg.Definitions, instance: dg.DagsterInstance, two_hours_of_bars: None
 ) -> None:
-    asked = after_a_run(defs, instance, {"max_windows": 5})
+    run(defs, instance, max_windows=5)
+    asked, cursor = ask(defs, instance)
+    assert isinstance(asked, dg.RunRequest), asked
+    again, _ = ask(defs, instance, cursor)
+    assert isinstance(again, dg.SkipReason), "one run is followed once"
+
+
+def test_a_failed_run_is_followed_too_for_the_sake_of_the_others(
+    defs: dg.Definitions,
+    instance: dg.DagsterInstance,
+    two_hours_of_bars: None,
+    one_gateway: AggGateway,
+    clean: psycopg.Connection,
+) -> None:
+    one_gateway.register_asset("POISON", start=dt.datetime(2026, 1, 1, tzinfo=dt.UTC), base_timeframe="1m")
+    clean.execute(
+        """insert into data_bars (canonical_symbol, timeframe, ts_utc, open, high, low, close, vol, trade_count, source)
+           select 'POISON', timeframe, ts_utc, open, high, low, close, vol, 2000000000, source from data_bars"""
+    )
+    run(defs, instance, max_windows=5)
+    (first,) = instance.get_runs()
+    assert first.status == dg.DagsterRunStatus.FAILURE
+    asked, _ = ask(defs, instance)
     assert isinstance(asked, dg.RunRequest), asked
 
 
 def test_a_run_that_left_nothing_is_not_followed(
     defs: dg.Definitions, instance: dg.DagsterInstance, two_hours_of_bars: None
 ) -> None:
-    asked = after_a_run(defs, instance, {"max_windows": 100})
+    run(defs, instance, max_windows=100)
+    asked, _ = ask(defs, instance)
     assert isinstance(asked, dg.SkipReason), asked
     assert "Nothing is left over" in str(asked)
 
@@ -58,6 +80,23 @@ def test_a_run_that_built_nothing_is_not_followed_though_work_is_due(
     defs: dg.Definitions, instance: dg.DagsterInstance, two_hours_of_bars: None
 ) -> None:
     """Else a task that cannot go on would have the daemon launch runs without end."""
-    asked = after_a_run(defs, instance, {"timeframes": ["1d"]})
+    run(defs, instance, timeframes=["1d"])
+    asked, _ = ask(defs, instance)
     assert isinstance(asked, dg.SkipReason), asked
     assert "built no window" in str(asked)
+
+
+def test_a_database_that_does_not_answer_is_asked_again(
+    defs: dg.Definitions,
+    instance: dg.DagsterInstance,
+    two_hours_of_bars: None,
+    settings_of_the_stack: pytest.MonkeyPatch,
+) -> None:
+    run(defs, instance, max_windows=5)
+    with settings_of_the_stack.context() as away:
+        away.setenv("SUPABASE_URL", "http://127.0.0.1:9")
+        asked, cursor = ask(build_definitions(), instance)
+    assert isinstance(asked, dg.SkipReason), asked
+    assert "Could not look up" in str(asked)
+    asked, _ = ask(defs, instance, cursor)
+    assert isinstance(asked, dg.RunRequest), asked

@@ -9,6 +9,8 @@ import pytest
 
 from agg_pipeline.definitions import build_definitions
 from agg_pipeline.gateway import AggGateway
+from agg_pipeline.local import Stack
+from agg_pipeline.local.api import sign_token
 from agg_pipeline_tests.oracle import assert_equals_oracle
 
 BEGIN = dt.datetime(2026, 1, 5, tzinfo=dt.UTC)
@@ -170,3 +172,26 @@ def test_an_unreachable_database_fails_the_run_in_one_line(
     result = run(build_definitions(), instance)
     assert not result.success
     assert "no answer from http://127.0.0.1:9" in failure(result).description
+
+
+@pytest.mark.parametrize("now_utc", ["2026-01-05T04:01:00", "yesterday"])
+def test_a_replay_at_no_time_is_refused(
+    defs: dg.Definitions, instance: dg.DagsterInstance, clean: psycopg.Connection, now_utc: str
+) -> None:
+    result = run(defs, instance, now_utc=now_utc)
+    assert not result.success
+    assert f"now_utc='{now_utc}' is no time with an offset" in failure(result).description
+
+
+def test_a_wrong_key_is_said_to_be_a_setting(
+    settings_of_the_stack: pytest.MonkeyPatch, instance: dg.DagsterInstance, clean: psycopg.Connection, stack: Stack
+) -> None:
+    if stack.api_url is None:
+        pytest.skip(f"no PostgREST on this machine: {stack.api_missing}")
+    wrong = sign_token("not the secret of this server, but as long", {"role": "service_role"})
+    settings_of_the_stack.setenv("SUPABASE_SERVICE_ROLE_KEY", wrong)
+    result = run(build_definitions(), instance)
+    said = failure(result).description
+    assert said.startswith("Somebody has to change a setting: nothing was selected.")
+    assert "set SUPABASE_SERVICE_ROLE_KEY" in said
+    assert wrong not in said

@@ -1,33 +1,16 @@
 """The whole of it: code server, webserver and daemon as `agg-pipeline up` starts them, and a tick of the schedule."""
 
 import datetime as dt
-import json
-import time
-import urllib.request
 from pathlib import Path
-from typing import Any
 
 import psycopg
 
-from agg_pipeline.cli.services import Services, dagster_services, free_port
+from agg_pipeline.cli.services import dagster_services, free_port
 from agg_pipeline.gateway import AggGateway
 from agg_pipeline.local import Stack
+from agg_pipeline_tests.dagster.conftest import empty_storage
+from agg_pipeline_tests.dagster.desk import Desk
 from agg_pipeline_tests.oracle import assert_equals_oracle
-
-PATIENCE_S = 150  # a slot within a minute, and a busy machine
-
-
-def graphql(services: Services, query: str) -> Any:
-    body = json.dumps({"query": query}).encode()
-    request = urllib.request.Request(f"{services.url}/graphql", body, {"content-type": "application/json"})
-    with urllib.request.urlopen(request, timeout=20) as response:
-        return json.load(response)["data"]
-
-
-def finished_runs(services: Services) -> list[dict[str, Any]]:
-    asked = "{ runsOrError { ... on Runs { results { runId status tags { key value } } } } }"
-    runs = graphql(services, asked)["runsOrError"]["results"]
-    return [run for run in runs if run["status"] in ("SUCCESS", "FAILURE", "CANCELED")]
 
 
 def test_the_daemon_runs_a_scheduled_tick(
@@ -42,23 +25,23 @@ def test_the_daemon_runs_a_scheduled_tick(
              from generate_series(0, 179) m""",
         [hour - dt.timedelta(hours=4)],
     )
+    with empty_storage(stack, tmp_path / "empty"):
+        pass
     environment = stack.environment() | {"ENV_NAME": "prod", "TASKS_PER_STEP": "2"}
     module = "agg_pipeline_tests.dagster.every_minute"
     with dagster_services(tmp_path, environment, host="127.0.0.1", port=free_port(), module=module) as services:
-        deadline = time.monotonic() + PATIENCE_S
-        while not (done := finished_runs(services)):
-            assert services.alive(), "a Dagster process ended by itself"
-            assert time.monotonic() < deadline, f"no run after {PATIENCE_S} s"
-            time.sleep(1)
+        desk = Desk(services)
+        done = desk.wait(lambda: [run for run in desk.runs() if run.has_ended], "a slot of the schedule")
         run = done[-1]
-        tags = {tag["key"]: tag["value"] for tag in run["tags"]}
-        assert run["status"] == "SUCCESS"
-        assert tags["dagster/schedule_name"] == "agg_every_5_minutes"
-        assert tags["agg/tick"] == "prod"
-        assets = graphql(services, "{ assetsOrError { ... on AssetConnection { nodes { key { path } } } } }")
+        assert run.status == "SUCCESS"
+        assert run.tags["dagster/schedule_name"] == "agg_every_5_minutes"
+        assert run.tags["agg/tick"] == "prod"
+        assets = desk.ask("{ assetsOrError { ... on AssetConnection { nodes { key { path } } } } }")
     diary = clean.execute(
         "select run_id::text, trigger, env_name, status from ops_runlog order by id limit 1"
     ).fetchone()
-    assert diary == (run["runId"], "cron", "PROD", "success")
+    assert diary == (run.run_id, "cron", "PROD", "success")
+    slot = clean.execute("select scheduled_for_ts from quality_workerhealth order by id limit 1").fetchone()
+    assert slot == (dt.datetime.fromisoformat(run.tags["agg/slot"]),)
     assert {"bars_5m", "bars_15m", "bars_1h"} <= {node["key"]["path"][0] for node in assets["assetsOrError"]["nodes"]}
     assert assert_equals_oracle(clean)["EURUSD", "1h"] == 3

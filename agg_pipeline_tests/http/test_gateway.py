@@ -12,7 +12,8 @@ from agg_pipeline.errors import PermanentError, TransientError
 from agg_pipeline.gateway import AggGateway
 from agg_pipeline.local import Stack, temporary
 from agg_pipeline.local.api import sign_token
-from agg_pipeline.models import Task, TaskOutcome
+from agg_pipeline.models import Task
+from agg_pipeline.outcomes import TaskOutcome
 from agg_pipeline.transport import open_transport
 from agg_pipeline_tests.oracle import assert_equals_oracle
 from agg_pipeline_tests.ticking import tick_until_quiet
@@ -62,10 +63,10 @@ def test_a_batch_answers_for_each_task_in_order(gateway: AggGateway) -> None:
     assert getattr(started[2].error, "sqlstate", None) == "AG003"
 
 
-def test_a_lease_that_was_lost_is_an_answer_not_an_exception(gateway: AggGateway) -> None:
+def test_a_lease_that_was_lost_is_an_answer_not_an_exception(gateway: AggGateway, clean: psycopg.Connection) -> None:
     gateway.register_asset("EURUSD", start=BEGIN, base_timeframe="1m")
     [lease] = gateway.start([Task(symbol="EURUSD", timeframe="5m")], now=NOW, owner="me", lease_seconds=60)
-    assert gateway.release("me") == 1
+    clean.execute("select agg_release('me')")
     outcome = TaskOutcome(symbol="EURUSD", timeframe="5m", kind="success", lease_token=lease.lease_token)
     [finished] = gateway.finish([outcome], now=NOW, hard_limit=3)
     assert finished.error is not None
@@ -189,25 +190,3 @@ def test_an_answer_is_judged_by_code_and_status_never_by_its_words(
         call(url, "key")
     assert getattr(refused.value, "code", None) == code
     assert "<html>" not in str(refused.value)
-
-
-def test_a_statement_timeout_halves_the_windows_and_goes_on(
-    strange_server: tuple[str, list[tuple[int, str, bytes]]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    url, answer = strange_server
-    answer.append((500, "application/json", b'{"code": "57014", "message": "canceled"}'))
-    gateway = AggGateway(open_transport(url, "key", rest_path="/"))
-    asked: list[int] = []
-    answered = gateway._call
-
-    def spy(function: str, returns: type, **params: object) -> object:
-        asked.append(int(str(params["p_max_windows"])))
-        if asked[-1] <= 25:
-            answer[0] = (200, "application/json", b"[]")
-        return answered(function, returns, **params)
-
-    monkeypatch.setattr(gateway, "_call", spy)
-    monkeypatch.setattr("agg_pipeline.gateway._ATTEMPTS", 1)
-    assert gateway.catch_up([], now=NOW, max_windows=100, version=1) == []
-    gateway.close()
-    assert asked == [100, 50, 25]

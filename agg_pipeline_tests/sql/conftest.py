@@ -12,5 +12,5 @@ def db(db: psycopg.Connection) -> psycopg.Connection:
     if db.execute(
         "select exists (select from core_asset_registry_all) or exists (select from ops_runlog)"
     ).fetchone() == (True,):
-        db.execute(f"truncate {TABLES}, ops_issues cascade")
+        db.execute(f"truncate {TABLES} cascade")
     return db

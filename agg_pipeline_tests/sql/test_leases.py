@@ -3,6 +3,7 @@
 import concurrent.futures
 import datetime as dt
 import random
+import time
 
 import psycopg
 import pytest
@@ -142,6 +143,69 @@ def test_a_stale_token_changes_nothing(eurusd: psycopg.Connection) -> None:
         finish(eurusd, "EURUSD", "5m", "11:00", token=1)
     assert rows(eurusd, "select * from data_agg_state") == before
     assert live(eurusd, "EURUSD", "5m") == []
+
+
+def test_who_asks_again_for_his_own_lease_gets_it_again(eurusd: psycopg.Connection) -> None:
+    """The first answer was lost on the way; a new token would leave him without a right to his own work."""
+    alter_task(eurusd, "EURUSD", "5m", status="hard_failed")
+    first = start(eurusd, "EURUSD", "5m", "10:05", owner="run 1", seconds=60)
+    again = start(eurusd, "EURUSD", "5m", "10:05:30", owner="run 1", seconds=60)
+    assert (again["success"], again["lease_token"]) == (True, first["lease_token"])
+    assert dt.datetime.fromisoformat(again["lease_expires_at"]) == at("10:06:30")
+    assert state(eurusd, "EURUSD", "5m")["status_before"] == "hard_failed"
+
+
+@pytest.mark.parametrize(("owner", "now"), [("run 2", "10:05:30"), (None, "10:05:30"), ("run 1", "10:06:01")])
+def test_nobody_else_and_nobody_too_late_gets_a_lease_again(
+    eurusd: psycopg.Connection, owner: str | None, now: str
+) -> None:
+    start(eurusd, "EURUSD", "5m", "10:05", owner="run 1", seconds=60)
+    assert start(eurusd, "EURUSD", "5m", now, owner=owner) == {"success": False, "error": "not_idle_or_missing"}
+
+
+def test_two_that_have_no_name_are_two(eurusd: psycopg.Connection) -> None:
+    """The predecessor's workers give none."""
+    start(eurusd, "EURUSD", "5m", "10:05")
+    assert not start(eurusd, "EURUSD", "5m", "10:05")["success"]
+
+
+@pytest.mark.parametrize("success", [True, False])
+def test_a_finish_that_is_repeated_is_told_so_and_counts_once(eurusd: psycopg.Connection, success: bool) -> None:
+    start(eurusd, "EURUSD", "5m", "10:05", owner="run 1")
+    finish(eurusd, "EURUSD", "5m", "10:05", token=1, success=success, error="broken")
+    before = rows(eurusd, "select * from data_agg_state order by timeframe")
+    again = task("EURUSD", "5m", lease_token=1, success=success, error="broken")
+    (answer,) = batch(eurusd, "agg_finish_batch", [again], p_now_utc=at("10:06"))
+    assert answer["error"] == {
+        "sqlstate": "AG001", "repeated": True, "message": "lease 1 on EURUSD/5m is not held: it was finished already",
+        "hint": "If this is a repetition, the first one did it all; else discard this result.",
+    }  # fmt: skip
+    assert rows(eurusd, "select * from data_agg_state order by timeframe") == before
+
+
+def test_a_lease_that_was_released_was_not_finished(eurusd: psycopg.Connection) -> None:
+    start(eurusd, "EURUSD", "5m", "10:05", owner="run 1")
+    finish(eurusd, "EURUSD", "5m", "10:05", token=1)
+    start(eurusd, "EURUSD", "5m", "10:06", owner="run 1")
+    eurusd.execute("select agg_release('run 1')")
+    for token in (1, 2):
+        lost = task("EURUSD", "5m", lease_token=token, success=True)
+        (answer,) = batch(eurusd, "agg_finish_batch", [lost], p_now_utc=at("10:06"))
+        assert answer["error"].get("repeated") is (True if token == 1 else None)
+
+
+@pytest.mark.parametrize("function", ["agg_start_batch", "catchup_aggregation_batch", "agg_finish_batch"])
+def test_a_task_that_somebody_has_locked_is_not_waited_for_long(
+    stack: Stack, clean: psycopg.Connection, function: str
+) -> None:
+    """Well below the statement timeout, so that the caller is told what it waited for, and can spare the others."""
+    register(clean, "EURUSD")
+    with psycopg.connect(stack.dsn) as hung:
+        hung.execute("select from data_agg_state where canonical_symbol = 'EURUSD' for update")
+        began = time.monotonic()
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            batch(clean, function, [task("EURUSD", "5m")], p_now_utc=at("10:05"))
+        assert 3 < time.monotonic() - began < 7
 
 
 @pytest.mark.parametrize("end", ["finish", "release", "stale recovery"])

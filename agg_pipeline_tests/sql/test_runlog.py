@@ -4,10 +4,11 @@ import concurrent.futures
 import uuid
 
 import psycopg
+import pytest
 from psycopg.types.json import Jsonb
 
 from agg_pipeline.local import Stack
-from agg_pipeline_tests.sql.helpers import rows, scalar
+from agg_pipeline_tests.sql.helpers import alter_task, refused, register, rows, scalar, start, state
 
 RUN = uuid.UUID(int=1)
 
@@ -111,3 +112,103 @@ def test_prune_keeps_ten_by_default(db: psycopg.Connection) -> None:
     for n in range(12):
         begin(db, uuid.UUID(int=n))
     assert scalar(db, "select ops_runlog_prune('agg-master', 'cron')")["deleted"] == 2
+
+
+def test_what_is_noted_again_word_for_word_is_noted_once(db: psycopg.Connection) -> None:
+    """A response was lost, and the call came again."""
+    begin(db)
+    for details in ({"n": 1}, {"n": 1}, {"n": 2}):
+        db.execute("select ops_runlog_checkpoint(%s, 'a', %s)", [RUN, Jsonb(details)])
+    points = Jsonb([{"checkpoint": "b"}, {"checkpoint": "a", "details": {"n": 2}}])
+    for _ in range(2):
+        db.execute("select ops_runlog_checkpoints(%s, %s)", [RUN, points])
+    (events,) = db.execute("select events from ops_runlog").fetchone()  # type: ignore[misc]
+    assert [(event["checkpoint"], event["details"]) for event in events] == [
+        ("a", {"n": 1}),
+        ("a", {"n": 2}),
+        ("b", {}),
+    ]
+
+
+def test_a_run_that_is_closed_again_keeps_the_time_of_its_end(db: psycopg.Connection) -> None:
+    begin(db)
+    db.execute("update ops_runlog set finished_at = '2026-01-05T10:00Z'")
+    db.execute("select ops_runlog_finish(%s, 'success')", [RUN])
+    assert scalar(db, "select finished_at = '2026-01-05T10:00Z' from ops_runlog") is True
+
+
+def test_a_run_that_ends_gives_back_what_it_holds(db: psycopg.Connection) -> None:
+    register(db, "EURUSD")
+    alter_task(db, "EURUSD", "5m", status="hard_failed", hard_fail_streak=3)
+    begin(db)
+    start(db, "EURUSD", "5m", "10:00", owner=str(RUN))
+    start(db, "EURUSD", "15m", "10:00", owner=str(uuid.UUID(int=2)))
+    db.execute("select ops_runlog_finish(%s, 'failed')", [RUN])
+    five, fifteen = state(db, "EURUSD", "5m"), state(db, "EURUSD", "15m")
+    assert (five["status"], five["lease_owner"], five["hard_fail_streak"]) == ("hard_failed", None, 3)
+    assert fifteen["status"] == "running"
+
+
+def test_the_runs_that_never_said_how_they_ended_are_listed(db: psycopg.Connection) -> None:
+    for n, env in enumerate(("PROD", "prod", "DEV", "PROD", None)):
+        begin(db, uuid.UUID(int=n), env=env)
+    db.execute("select ops_runlog_finish(%s, 'success')", [uuid.UUID(int=3)])
+    opened = scalar(db, "select ops_runlog_open('PROD')")
+    assert [run["run_id"] for run in opened] == [str(uuid.UUID(int=n)) for n in (0, 1)]
+    assert scalar(db, "select ops_runlog_open('TEST')") == []
+
+
+@pytest.mark.parametrize("sign", ["none", "checkpoint", "lease"])
+def test_a_run_is_silent_since_its_last_sign_of_life(db: psycopg.Connection, sign: str) -> None:
+    register(db, "EURUSD")
+    begin(db)
+    db.execute("update ops_runlog set started_at = now() - interval '10 min'")
+    if sign == "checkpoint":
+        db.execute("select ops_runlog_checkpoint(%s, 'a')", [RUN])
+        db.execute("update ops_runlog set events = jsonb_set(events, '{0,ts}', to_jsonb(now() - interval '5 min'))")
+    elif sign == "lease":
+        db.execute("select agg_start('EURUSD', '5m', now() - interval '5 min', %s, 900)", [str(RUN)])
+    (opened,) = scalar(db, "select ops_runlog_open('PROD')")
+    assert round(opened["silent_seconds"]) == (600 if sign == "none" else 300)
+
+
+def test_old_rows_go_by_age_the_oldest_first_and_at_most_so_many(db: psycopg.Connection) -> None:
+    for n, (job, env, status, days) in enumerate(
+        [
+            ("agg-master", "PROD", "success", 40),
+            ("agg-master", "prod", "failed", 35),
+            ("agg-master", "PROD", "failed", 31),
+            ("agg-master", "PROD", "success", 29),
+            ("agg-master", "DEV", "success", 40),
+            ("other", "PROD", "success", 40),
+        ]
+    ):
+        begin(db, uuid.UUID(int=n), job=job, env=env)
+        db.execute(
+            "update ops_runlog set status = %s, started_at = now() - make_interval(days => %s) where run_id = %s",
+            [status, days, uuid.UUID(int=n)],
+        )
+    expire = "select ops_runlog_expire('agg-master', 'PROD', 30, 2)"
+    assert scalar(db, expire) == {"success": True, "deleted": 2, "abandoned": 0}
+    assert scalar(db, "select array_agg(run_id order by run_id) from ops_runlog") == [
+        uuid.UUID(int=n) for n in (2, 3, 4, 5)
+    ]
+    assert scalar(db, expire)["deleted"] == 1
+    assert scalar(db, expire)["deleted"] == 0
+    with refused(db, "AG003", "p_keep_days is 0"):
+        db.execute("select ops_runlog_expire('agg-master', 'PROD', 0)")
+
+
+def test_a_run_that_is_open_for_a_day_is_closed_as_failed_and_kept(db: psycopg.Connection) -> None:
+    for n, hours in enumerate((25, 23)):
+        begin(db, uuid.UUID(int=n))
+        db.execute(
+            "update ops_runlog set started_at = now() - make_interval(hours => %s) where run_id = %s",
+            [hours, uuid.UUID(int=n)],
+        )
+    assert scalar(db, "select ops_runlog_expire('agg-master', 'PROD', 2)") == {
+        "success": True, "deleted": 0, "abandoned": 1}  # fmt: skip
+    assert rows(db, "select status, stats from ops_runlog order by run_id") == [
+        {"status": "failed", "stats": {"error": "the run never said how it ended"}},
+        {"status": "running", "stats": {}},
+    ]

@@ -54,7 +54,7 @@ def test_a_wrong_setting_stops_every_command(monkeypatch: pytest.MonkeyPatch) ->
 def test_an_unreachable_database_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUPABASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("SUPABASE_SERVICE_ROLE_KEY", "planted-secret")
-    monkeypatch.setattr("agg_pipeline.gateway._ATTEMPTS", 1)
+    monkeypatch.setattr("agg_pipeline.transport.retries.ATTEMPTS", 1)
     result = run("status")
     refused(result, "no answer from http://127.0.0.1:9")
     assert "planted-secret" not in result.output

@@ -12,9 +12,10 @@ PACKAGE = Path(agg_pipeline.__file__).parent
 
 # Each may import what stands above it, never its neighbours of the same line or what stands below.
 ROAD: list[set[str]] = [
-    {"settings"},
+    {"settings", "tags"},
     {"timeframes"},
     {"models"},
+    {"outcomes"},
     {"barrow"},
     {"barfile", "demo_bars", "migrations", "reference"},
     {"errors"},
@@ -23,6 +24,8 @@ ROAD: list[set[str]] = [
     {"verify"},
     {"resources"},
     {"work"},
+    {"closing", "retention"},
+    {"selection"},
     {"ops"},
     {"jobs"},
     {"schedules", "sensors", "assets"},

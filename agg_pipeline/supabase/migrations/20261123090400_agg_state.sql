@@ -37,6 +37,7 @@ alter table public.data_agg_state
   add column if not exists lease_owner text,
   add column if not exists lease_seconds integer,
   add column if not exists lease_expires_at timestamptz,
+  add column if not exists finished_token bigint,
   add column if not exists status_before text,
   add column if not exists transient_streak integer not null default 0,
   add column if not exists stale_streak integer not null default 0,
@@ -59,6 +60,8 @@ comment on column public.data_agg_state.aggregation_delay_seconds is
 comment on column public.data_agg_state.late_deadline_seconds is
   'An incomplete window that nothing has followed is built this long after its end.';
 comment on column public.data_agg_state.lease_token is 'Grows with each lease; proves who may write.';
+comment on column public.data_agg_state.finished_token is
+  'Token of the lease that a finish closed last: who repeats that finish, having missed the answer, is told so.';
 comment on column public.data_agg_state.next_run_at is
   'After a success the end of the next window, on the grid of the timeframe; after a failure the end of the back-off.';
 

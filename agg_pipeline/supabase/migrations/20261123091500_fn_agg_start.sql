@@ -1,9 +1,9 @@
 -- agg_start, agg_start_batch, agg_bootstrap_cursor: lease tasks.
--- Called by: AggGateway.start, and agg_start by the predecessor. Needs: agg_state, api_common. Repeat: a leased task is
--- refused with not_idle_or_missing. Undo: drop function public.agg_start, public.agg_start_batch, public.agg_bootstrap_cursor;
+-- Called by: AggGateway.start, and agg_start by the predecessor. Needs: agg_state, api_common. Repeat: the owner of a lease
+-- gets the same lease again, since the first answer may have been lost; others are refused with not_idle_or_missing. Undo: drop function public.agg_start, public.agg_start_batch, public.agg_bootstrap_cursor;
 create or replace function public.agg_start_batch(
   p_tasks jsonb, p_now_utc timestamptz default now(), p_owner text default null, p_lease_seconds integer default null)
-returns jsonb language plpgsql volatile security definer set search_path = '' set timezone = 'UTC' as $$
+returns jsonb language plpgsql volatile security definer set search_path = '' set timezone = 'UTC' set lock_timeout = '4s' as $$
 declare
   now_utc constant timestamptz := coalesce(p_now_utc, now());
   seconds constant integer := coalesce(p_lease_seconds, 900);
@@ -16,16 +16,23 @@ begin
   perform public._agg_lock(p_tasks);
   with asked as materialized (
     select * from public._agg_asked(p_tasks)
+  ), free as (
+    select a.nth, s.canonical_symbol, s.timeframe, s.status = 'running' as is_own
+      from asked a
+      join public.data_agg_state s on s.canonical_symbol = a.canonical_symbol and s.timeframe = a.timeframe
+     where not a.repeated
+       and case when s.status = 'running' then s.lease_owner = p_owner and s.lease_expires_at > now_utc
+                else s.status in ('idle', 'hard_failed') and s.enabled
+                     and not (s.paused_at_utc is not null and coalesce(s.paused_until_utc > now_utc, true)) end
   ), started as (
     update public.data_agg_state s
-       set status = 'running', status_before = s.status, running_started_at_utc = now_utc, last_attempted_at_utc = now_utc,
-           lease_token = s.lease_token + 1, lease_owner = p_owner, lease_seconds = seconds,
+       set status = 'running', status_before = case when f.is_own then s.status_before else s.status end,
+           running_started_at_utc = now_utc, last_attempted_at_utc = now_utc,
+           lease_token = s.lease_token + (not f.is_own)::integer, lease_owner = p_owner, lease_seconds = seconds,
            lease_expires_at = now_utc + make_interval(secs => seconds)
-      from asked a
-     where s.canonical_symbol = a.canonical_symbol and s.timeframe = a.timeframe and not a.repeated
-       and s.status in ('idle', 'hard_failed') and s.enabled
-       and not (s.paused_at_utc is not null and coalesce(s.paused_until_utc > now_utc, true))
-    returning a.nth, s.*
+      from free f
+     where s.canonical_symbol = f.canonical_symbol and s.timeframe = f.timeframe
+    returning f.nth, s.*
   )
   select jsonb_agg(jsonb_build_object('canonical_symbol', a.canonical_symbol, 'timeframe', a.timeframe) || case
            when a.repeated or a.canonical_symbol is null or a.timeframe is null
@@ -75,7 +82,7 @@ grant execute on function public.agg_start_batch(jsonb, timestamptz, text, integ
   public.agg_start(text, text, timestamptz, text, integer), public.agg_bootstrap_cursor(text, text, timestamptz)
   to service_role;
 comment on function public.agg_start_batch(jsonb, timestamptz, text, integer) is
-  'Leases tasks [{canonical_symbol, timeframe}, ...] for p_owner; one result per task in input order. Lease length in seconds, default 900.';
+  'Leases tasks [{canonical_symbol, timeframe}, ...] for p_owner, who gets the same lease when he asks again; one result per task in input order. Lease length in seconds, default 900.';
 comment on function public.agg_start(text, text, timestamptz, text, integer) is
   'Leases one task. {success: false, error: not_idle_or_missing} if it is leased, paused, disabled or unknown.';
 comment on function public.agg_bootstrap_cursor(text, text, timestamptz) is

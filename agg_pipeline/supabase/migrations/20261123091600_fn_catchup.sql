@@ -9,7 +9,7 @@ create or replace function public.catchup_aggregation_batch(
   p_derivation_version integer default 1, p_ignore_confirmation boolean default false)
 returns jsonb language plpgsql volatile security definer set search_path = '' set timezone = 'UTC'
   set plan_cache_mode = force_custom_plan set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
-as $$
+  set lock_timeout = '4s' as $$
 declare
   now_utc constant timestamptz := coalesce(p_now_utc, now());
   max_windows constant integer := coalesce(p_max_windows, 0);

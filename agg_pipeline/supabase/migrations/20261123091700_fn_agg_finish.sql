@@ -1,6 +1,7 @@
 -- agg_finish, agg_finish_batch, agg_release: give leases back with what happened.
 -- Called by: AggGateway.finish, release; agg_finish by the predecessor. Needs: agg_state, api_common.
--- Repeat: refused with AG001, since the lease has ended. Undo: drop function public.agg_finish, public.agg_finish_batch, ...;
+-- Repeat: refused with AG001, since the lease has ended; "repeated" in the refusal tells that this very lease was finished.
+-- Undo: drop function public.agg_finish, public.agg_finish_batch, ...;
 
 -- Seconds until the next try after n failures in a row: doubling from a minute to six hours, spread by a fifth.
 create or replace function public._agg_backoff(p_failures integer)
@@ -31,6 +32,7 @@ begin
   update public.data_agg_state s
      set status = case when s.status = 'running' then 'idle' else s.status end, status_before = null,
          running_started_at_utc = null, lease_owner = null, lease_seconds = null, lease_expires_at = null,
+         finished_token = s.lease_token,
          last_agg_bar_ts_utc = greatest(s.last_agg_bar_ts_utc, skipped_to),
          last_successful_at_utc = p_now_utc, last_error = null,
          hard_fail_streak = 0, transient_streak = 0, stale_streak = 0,
@@ -59,6 +61,7 @@ begin
            when hard and s.hard_fail_streak + 1 >= p_hard_limit then case when s.is_mandatory then 'hard_failed' else 'disabled' end
            else coalesce(s.status_before, 'idle') end,
          status_before = null, running_started_at_utc = null, lease_owner = null, lease_seconds = null, lease_expires_at = null,
+         finished_token = s.lease_token,
          last_error = left(coalesce(p_error, 'failed without a message'), 2000),
          next_run_at = p_now_utc + public._agg_backoff(s.hard_fail_streak + s.transient_streak + 1),
          total_runs = s.total_runs + 1
@@ -73,13 +76,17 @@ end $$;
 
 create or replace function public.agg_finish_batch(
   p_results jsonb, p_now_utc timestamptz default now(), p_auto_disable_hard_fail_threshold integer default 3)
-returns jsonb language plpgsql volatile security definer set search_path = '' set timezone = 'UTC' as $$
+returns jsonb language plpgsql volatile security definer set search_path = '' set timezone = 'UTC' set lock_timeout = '4s' as $$
 declare
   now_utc constant timestamptz := coalesce(p_now_utc, now());
   results jsonb;
 begin
   perform public._agg_lock(p_results);
   select jsonb_agg(jsonb_build_object('canonical_symbol', a.canonical_symbol, 'timeframe', a.timeframe) || coalesce(
+           case when s.finished_token = (a.task ->> 'lease_token')::bigint and s.lease_expires_at is null and not a.repeated
+                then jsonb_set(public._agg_refuse('AG001', format('lease %s on %s/%s is not held: it was finished already',
+                       s.finished_token, a.canonical_symbol, a.timeframe), 'If this is a repetition, the first one did it all; else discard this result.'),
+                       '{error,repeated}', 'true') end,
            public._agg_refusal(a.canonical_symbol, a.timeframe, a.repeated, s, (a.task ->> 'lease_token')::bigint, now_utc),
            case when s.lease_expires_at is null and s.status <> 'running' then public._agg_refuse('AG001',
                   format('%s/%s is not leased', a.canonical_symbol, a.timeframe),
@@ -147,16 +154,9 @@ begin
   select count(*), jsonb_agg(jsonb_build_object('symbol', canonical_symbol, 'timeframe', timeframe, 'stale_streak', stale_streak))
                      filter (where stale_streak = 3)
     into recovered, hopeless from freed;
-  if hopeless is not null then
-    begin
-      insert into public.ops_issues (worker_name, severity, code, message, context)
-      select 'aggregation', 'critical', 'AGG_STALE',
-             format('%s/%s was left behind by three runs in a row', issue ->> 'symbol', issue ->> 'timeframe'), issue
-        from jsonb_array_elements(hopeless) issue;
-    exception when undefined_column or not_null_violation or datatype_mismatch or invalid_text_representation then
-      null;  -- The validator's shape of this table: the leases are freed all the same.
-    end;
-  end if;
+  perform public._ops_issue(null, 'critical', 'AGG_STALE', format('%s/%s was left behind by three runs in a row', issue ->> 'symbol',
+                            issue ->> 'timeframe'), issue)
+     from jsonb_array_elements(hopeless) issue;
   return recovered;
 end $$;
 
@@ -171,7 +171,7 @@ grant execute on function public.agg_finish_batch(jsonb, timestamptz, integer), 
   public.agg_finish(text, text, boolean, timestamptz, jsonb, text, text, timestamptz, integer, bigint)
   to service_role;
 comment on function public.agg_finish_batch(jsonb, timestamptz, integer) is
-  'Closes leases: [{canonical_symbol, timeframe, lease_token, success, new_cursor_utc, stats, fail_kind, error}, ...]; one result per task in input order. AG001: lease lost.';
+  'Closes leases: [{canonical_symbol, timeframe, lease_token, success, new_cursor_utc, stats, fail_kind, error}, ...]; one result per task in input order. AG001: lease lost; with "repeated": this lease was finished already.';
 comment on function public.agg_finish(text, text, boolean, timestamptz, jsonb, text, text, timestamptz, integer, bigint) is
   'Closes one lease with success or failure (p_fail_kind transient, else hard). A cursor only goes forward. AG001: lease lost, AG002: no such task.';
 comment on function public.agg_release(text, timestamptz) is

@@ -1,4 +1,4 @@
--- ops_runlog_start, _checkpoint, _finish, _prune: the diary of runs.
+-- ops_runlog_start, _checkpoint, _finish, _prune, _open, _expire: the diary of runs.
 -- Called by: AggGateway, the predecessor. Needs: runlog. Repeat: yes. Undo: drop function public.ops_runlog_start, ...;
 create or replace function public.ops_runlog_start(p_run_id uuid, p_job_name text, p_trigger text, p_env_name text)
 returns jsonb language plpgsql volatile security definer set search_path = '' as $$
@@ -11,20 +11,51 @@ begin
   return jsonb_build_object('success', true);
 end $$;
 
-create or replace function public.ops_runlog_checkpoint(p_run_id uuid, p_checkpoint text, p_details jsonb default '{}')
+-- What is noted again word for word was noted before: the caller missed the answer.
+create or replace function public.ops_runlog_checkpoints(p_run_id uuid, p_points jsonb)
 returns jsonb language sql volatile security definer set search_path = '' as $$
-  update public.ops_runlog
-     set checkpoints = checkpoints || jsonb_build_object(p_checkpoint, true),
-         events = events || jsonb_build_array(jsonb_build_object(
-           'ts', now(), 'checkpoint', p_checkpoint, 'details', coalesce(p_details, '{}')))
-   where run_id = p_run_id;
+  update public.ops_runlog r
+     set checkpoints = r.checkpoints || coalesce((
+           select jsonb_object_agg(point ->> 'checkpoint', true) from jsonb_array_elements(p_points) point), '{}'),
+         events = r.events || coalesce((
+           select jsonb_agg(jsonb_build_object('ts', now(), 'checkpoint', point ->> 'checkpoint',
+                                               'details', coalesce(point -> 'details', '{}')) order by nth)
+             from jsonb_array_elements(p_points) with ordinality points (point, nth)
+            where not exists (
+              select from jsonb_array_elements(r.events) noted
+               where noted ->> 'checkpoint' = point ->> 'checkpoint' and noted -> 'details' = coalesce(point -> 'details', '{}'))), '[]')
+   where r.run_id = p_run_id;
   select jsonb_build_object('success', true)
 $$;
 
+create or replace function public.ops_runlog_checkpoint(p_run_id uuid, p_checkpoint text, p_details jsonb default '{}')
+returns jsonb language sql volatile security definer set search_path = '' as $$
+  select public.ops_runlog_checkpoints(p_run_id, jsonb_build_array(jsonb_build_object(
+    'checkpoint', p_checkpoint, 'details', coalesce(p_details, '{}'))))
+$$;
+
+-- A run that has ended holds no lease: whatever it left is free at once, and leaves no mark on the task.
 create or replace function public.ops_runlog_finish(p_run_id uuid, p_status text, p_stats jsonb default '{}')
 returns jsonb language sql volatile security definer set search_path = '' as $$
-  update public.ops_runlog set status = p_status, stats = coalesce(p_stats, '{}'), finished_at = now() where run_id = p_run_id;
+  update public.ops_runlog set status = p_status, stats = coalesce(p_stats, '{}'), finished_at = coalesce(finished_at, now())
+   where run_id = p_run_id;
+  select public.agg_release(p_run_id::text);
   select jsonb_build_object('success', true)
+$$;
+
+-- Runs that have not said how they ended, and for how long they have been silent: each checkpoint is a sign of life, and so
+-- is each catch-up, which prolongs a lease. For whoever knows what became of them (Dagster).
+create or replace function public.ops_runlog_open(p_env_name text)
+returns jsonb language sql stable security definer set search_path = '' as $$
+  select coalesce(jsonb_agg(jsonb_build_object(
+           'run_id', r.run_id,
+           'silent_seconds', extract(epoch from now() - greatest(r.started_at, (r.events #>> '{-1,ts}')::timestamptz, lease.seen_utc)))
+           order by r.id), '[]')
+    from public.ops_runlog r
+    left join lateral (
+      select max(s.lease_expires_at - make_interval(secs => s.lease_seconds)) as seen_utc
+        from public.data_agg_state s where s.lease_owner = r.run_id::text) lease on true
+   where r.status = 'running' and upper(r.env_name) = upper(p_env_name)
 $$;
 
 create or replace function public.ops_runlog_prune(p_job_name text, p_trigger text, p_keep integer default 10)
@@ -40,28 +71,50 @@ begin
   return jsonb_build_object('success', true, 'deleted', deleted);
 end $$;
 
+create or replace function public.ops_runlog_expire(
+  p_job_name text, p_env_name text, p_keep_days integer, p_limit integer default 10000, p_now_utc timestamptz default now())
+returns jsonb language plpgsql volatile security definer set search_path = '' as $$
+declare
+  now_utc constant timestamptz := coalesce(p_now_utc, now());
+  abandoned integer;
+  deleted integer;
+begin
+  if coalesce(p_keep_days, 0) < 1 then
+    raise exception 'p_keep_days is %, but at least one day of runs is kept', p_keep_days using errcode = 'AG003',
+      hint = 'Pass the age in days from which on rows go.';
+  end if;
+  -- No run lasts a day: its process died where nobody saw it.
+  update public.ops_runlog set status = 'failed', finished_at = now_utc, stats = stats || '{"error": "the run never said how it ended"}'
+   where job_name = p_job_name and upper(env_name) = upper(p_env_name) and status = 'running'
+     and started_at < now_utc - interval '1 day';
+  get diagnostics abandoned = row_count;
+  delete from public.ops_runlog r using (
+    select id from public.ops_runlog
+     where job_name = p_job_name and upper(env_name) = upper(p_env_name) and status <> 'running'
+       and started_at < now_utc - make_interval(days => p_keep_days)
+     order by started_at limit p_limit) old
+   where r.id = old.id;
+  get diagnostics deleted = row_count;
+  return jsonb_build_object('success', true, 'deleted', deleted, 'abandoned', abandoned);
+end $$;
+
 revoke execute on function public.ops_runlog_start(uuid, text, text, text), public.ops_runlog_checkpoint(uuid, text, jsonb),
-  public.ops_runlog_finish(uuid, text, jsonb), public.ops_runlog_prune(text, text, integer) from public, anon, authenticated;
+  public.ops_runlog_finish(uuid, text, jsonb), public.ops_runlog_prune(text, text, integer),
+  public.ops_runlog_checkpoints(uuid, jsonb),
+  public.ops_runlog_open(text),
+  public.ops_runlog_expire(text, text, integer, integer, timestamptz)
+  from public, anon, authenticated;
 grant execute on function public.ops_runlog_start(uuid, text, text, text), public.ops_runlog_checkpoint(uuid, text, jsonb),
-  public.ops_runlog_finish(uuid, text, jsonb), public.ops_runlog_prune(text, text, integer) to service_role;
+  public.ops_runlog_finish(uuid, text, jsonb), public.ops_runlog_prune(text, text, integer),
+  public.ops_runlog_checkpoints(uuid, jsonb),
+  public.ops_runlog_open(text),
+  public.ops_runlog_expire(text, text, integer, integer, timestamptz) to service_role;
 comment on function public.ops_runlog_start(uuid, text, text, text) is 'Opens the row of a run; a second call with the same id changes nothing.';
 comment on function public.ops_runlog_checkpoint(uuid, text, jsonb) is 'Notes that a run reached a point, with details.';
-comment on function public.ops_runlog_finish(uuid, text, jsonb) is 'Closes the row of a run with status success or failed.';
+comment on function public.ops_runlog_finish(uuid, text, jsonb) is 'Closes the row of a run with status success or failed, and frees every lease that the run still holds.';
 comment on function public.ops_runlog_prune(text, text, integer) is 'Keeps the newest p_keep rows of a job and trigger in each environment.';
-
-create or replace function public.ops_runlog_checkpoints(p_run_id uuid, p_points jsonb)
-returns jsonb language sql volatile security definer set search_path = '' as $$
-  update public.ops_runlog
-     set checkpoints = checkpoints || coalesce((
-           select jsonb_object_agg(point ->> 'checkpoint', true) from jsonb_array_elements(p_points) point), '{}'),
-         events = events || coalesce((
-           select jsonb_agg(jsonb_build_object('ts', now(), 'checkpoint', point ->> 'checkpoint',
-                                               'details', coalesce(point -> 'details', '{}')) order by nth)
-             from jsonb_array_elements(p_points) with ordinality points (point, nth)), '[]')
-   where run_id = p_run_id;
-  select jsonb_build_object('success', true)
-$$;
-revoke execute on function public.ops_runlog_checkpoints(uuid, jsonb) from public, anon, authenticated;
-grant execute on function public.ops_runlog_checkpoints(uuid, jsonb) to service_role;
 comment on function public.ops_runlog_checkpoints(uuid, jsonb) is
   'Notes several points [{checkpoint, details}, ...] at once: a run of many tasks notes each of their outcomes.';
+comment on function public.ops_runlog_open(text) is 'Array [{run_id, silent_seconds}, ...]: the runs of an environment that are not closed, and how long ago each gave a sign of life.';
+comment on function public.ops_runlog_expire(text, text, integer, integer, timestamptz) is
+  'Deletes closed rows of a job and environment older than p_keep_days, oldest first, at most p_limit; closes as failed what has been open for a day.';

@@ -1,0 +1,69 @@
+"""What an operator does and looks at: assets, raw bars, tasks, rebuilds, pauses."""
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any
+
+from agg_pipeline.gateway.calls import Calls
+from agg_pipeline.models import BarsPage, BarSummary, LoadResult, RebuildResult, SyncResult, Task, TaskHealth
+
+
+class DeskCalls(Calls):
+    """The calls behind an operator's commands."""
+
+    def register_asset(self, symbol: str, *, start: dt.datetime, base_timeframe: str) -> SyncResult:
+        """Register an asset if it is new and create its tasks, which begin at ``start`` (agg_register_asset)."""
+        return self._call(
+            "agg_register_asset", SyncResult, p_symbol=symbol, p_agg_start_utc=start, p_base_timeframe=base_timeframe
+        )
+
+    def load_bars(self, bars: Sequence[dict[str, object]], *, timeframe: str, source: str) -> LoadResult:
+        """Upsert raw bars (agg_load_bars); keys are the columns of data_bars."""
+        return self._call("agg_load_bars", LoadResult, p_bars=list(bars), p_timeframe=timeframe, p_source=source)
+
+    def health(self, symbols: Sequence[str] | None = None) -> list[TaskHealth]:
+        """One row per task (agg_health)."""
+        return self._call("agg_health", list[TaskHealth], p_symbols=symbols or None)
+
+    def bar_summary(self, symbols: Sequence[str] | None = None) -> list[BarSummary]:
+        """Live derived bars per task (agg_bar_summary)."""
+        return self._call("agg_bar_summary", list[BarSummary], p_symbols=symbols or None)
+
+    def bars_page(self, symbol: str, begin: dt.datetime, end: dt.datetime) -> BarsPage:
+        """Raw and live derived bars of a symbol in [begin, end), as they stood at one moment (agg_bars_page)."""
+        return self._call("agg_bars_page", BarsPage, p_symbol=symbol, p_from_utc=begin, p_to_utc=end)
+
+    def rebuild(
+        self, task: Task, begin: dt.datetime, end: dt.datetime, *, dry_run: bool, version: int | None = None
+    ) -> RebuildResult:
+        """Compute built windows again up through the levels, or plan to; at most 5000 a call (agg_rebuild_range)."""
+        return self._call(
+            "agg_rebuild_range",
+            RebuildResult,
+            p_symbol=task.symbol,
+            p_tf=task.timeframe,
+            p_from_utc=begin,
+            p_to_utc=end,
+            p_dry_run=dry_run,
+            p_derivation_version=version,
+        )
+
+    def pause(
+        self, symbol: str, timeframe: str | None, *, reason: str, actor: str, until: dt.datetime | None = None
+    ) -> int:
+        """Pause a task, or all of a symbol, until resumed or ``until``; how many (agg_pause_task)."""
+        paused = self._call(
+            "agg_pause_task",
+            dict[str, Any],
+            p_symbol=symbol,
+            p_tf=timeframe,
+            p_reason=reason,
+            p_actor=actor,
+            p_until_utc=until,
+        )
+        return int(paused["tasks"])
+
+    def resume(self, symbol: str, timeframe: str | None, *, actor: str) -> int:
+        """End a pause and put failed tasks back to work; how many tasks (agg_resume_task)."""
+        resumed = self._call("agg_resume_task", dict[str, Any], p_symbol=symbol, p_tf=timeframe, p_actor=actor)
+        return int(resumed["tasks"])

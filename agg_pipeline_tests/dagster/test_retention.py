@@ -1,0 +1,77 @@
+"""Old runs go with all that Dagster keeps of them; whatever is young, at work or another environment's stays."""
+
+import datetime as dt
+import uuid
+
+import dagster as dg
+import psycopg
+import pytest
+
+from agg_pipeline.local import Stack
+from agg_pipeline_tests.dagster.conftest import rewrite_run
+from agg_pipeline_tests.sql.helpers import scalar
+
+DAYS = {"theirs": 40, "open": 40, "older": 30, "old": 20, "fresh": 1}
+
+
+@pytest.fixture
+def instance(stored_instance: dg.DagsterInstance) -> dg.DagsterInstance:
+    return stored_instance
+
+
+@pytest.fixture
+def runs(defs: dg.Definitions, instance: dg.DagsterInstance, stack: Stack, clean: psycopg.Connection) -> dict[str, str]:
+    """Runs of various ages, by name: each executed for real, then moved into the past, in Dagster and in ops_runlog."""
+    job, ids = defs.resolve_job_def("agg_master"), {}
+    for name, days in DAYS.items():
+        tags = {"agg/environment": "dev"} if name == "theirs" else {}
+        ids[name] = job.execute_in_process(instance=instance, tags=tags).run_id
+        then = dt.datetime.now(dt.UTC) - dt.timedelta(days=days)
+        past = then.replace(tzinfo=None)
+        rewrite_run(stack, ids[name], create_timestamp=past, update_timestamp=past)
+        if name == "open":
+            rewrite_run(stack, ids[name], status="STARTED")
+        clean.execute("update ops_runlog set started_at = %s where run_id = %s", [then, uuid.UUID(ids[name])])
+    clean.execute("update ops_runlog set env_name = 'DEV' where run_id = %s", [uuid.UUID(ids["theirs"])])
+    clean.execute("update ops_runlog set status = 'running' where run_id = %s", [uuid.UUID(ids["open"])])
+    return ids
+
+
+def retention(defs: dg.Definitions, instance: dg.DagsterInstance, **config: object) -> dict[str, int]:
+    result = defs.resolve_job_def("retention").execute_in_process(
+        instance=instance, run_config={"ops": {"delete_expired": {"config": config}}}
+    )
+    (output,) = [e for e in result.all_node_events if e.event_type == dg.DagsterEventType.STEP_OUTPUT]
+    metadata = output.step_output_data.metadata
+    return {name: metadata[name].value for name in ("runs_deleted", "runlog_rows_deleted", "runlog_rows_abandoned")}
+
+
+def left(instance: dg.DagsterInstance, runs: dict[str, str]) -> set[str]:
+    return {name for name, run_id in runs.items() if instance.get_run_by_id(run_id)}
+
+
+def test_old_runs_go_with_their_events_and_their_rows(
+    defs: dg.Definitions, instance: dg.DagsterInstance, runs: dict[str, str], clean: psycopg.Connection
+) -> None:
+    assert all(instance.all_logs(run_id) for run_id in runs.values())
+    assert retention(defs, instance) == {"runs_deleted": 2, "runlog_rows_deleted": 3, "runlog_rows_abandoned": 1}
+    assert left(instance, runs) == {"fresh", "open", "theirs"}
+    assert {name for name, run_id in runs.items() if instance.all_logs(run_id)} == {"fresh", "open", "theirs"}
+    assert scalar(clean, "select count(*) from ops_runlog") == 2
+    assert retention(defs, instance) == {"runs_deleted": 0, "runlog_rows_deleted": 0, "runlog_rows_abandoned": 0}
+
+
+def test_the_oldest_go_first_and_no_more_than_so_many(
+    defs: dg.Definitions, instance: dg.DagsterInstance, runs: dict[str, str]
+) -> None:
+    assert retention(defs, instance, max_runs=1)["runs_deleted"] == 1
+    assert left(instance, runs) == {"fresh", "old", "open", "theirs"}
+    assert retention(defs, instance, days=15, max_runs=100)["runs_deleted"] == 1
+
+
+def test_the_age_is_an_operators_choice(
+    settings_of_the_stack: pytest.MonkeyPatch, defs: dg.Definitions, instance: dg.DagsterInstance, runs: dict[str, str]
+) -> None:
+    settings_of_the_stack.setenv("RETENTION_DAYS", "25")
+    assert retention(defs, instance)["runs_deleted"] == 1
+    assert left(instance, runs) == {"fresh", "old", "open", "theirs"}

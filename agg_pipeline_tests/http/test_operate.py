@@ -1,0 +1,54 @@
+"""An operator at the command line: what pause and resume do, and what status says of it."""
+
+import psycopg
+import pytest
+from typer.testing import CliRunner, Result
+
+from agg_pipeline.cli import app
+from agg_pipeline.local import Stack
+from agg_pipeline_tests.sql.helpers import alter_task, register, state
+
+
+@pytest.fixture
+def database(stack: Stack, clean: psycopg.Connection, monkeypatch: pytest.MonkeyPatch) -> psycopg.Connection:
+    for name, value in stack.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("ENV_NAME", "PROD")
+    register(clean, "EURUSD")
+    return clean
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_a_pause_holds_until_it_is_resumed(database: psycopg.Connection) -> None:
+    assert (
+        run("pause", "EURUSD", "5m", "--reason", "bad feed", "--by", "ann").stdout == "1 tasks paused until resumed.\n"
+    )
+    assert (state(database, "EURUSD", "5m")["pause_reason"], state(database, "EURUSD", "5m")["paused_by"]) == (
+        "bad feed", "ann",
+    )  # fmt: skip
+    assert "paused" in run("status", "EURUSD").stdout
+    alter_task(database, "EURUSD", "1h", status="disabled", hard_fail_streak=3)
+    assert run("resume", "EURUSD").stdout == "5 tasks resumed.\n"
+    assert "paused" not in run("status", "EURUSD").stdout
+    assert state(database, "EURUSD", "1h")["status"] == "idle"
+
+
+def test_a_pause_that_is_over_is_not_shown(database: psycopg.Connection) -> None:
+    assert run("pause", "EURUSD", "--until", "2100-01-01").stdout == "5 tasks paused until 2100-01-01 00:00 UTC.\n"
+    database.execute("update data_agg_state set paused_until_utc = now()")
+    assert "paused" not in run("status", "EURUSD").stdout
+
+
+def test_what_cannot_be_paused_is_one_line(database: psycopg.Connection) -> None:
+    for arguments, said in (
+        (["NOPE"], "there is no task NOPE"),
+        (["EURUSD", "7m"], "unknown timeframe '7m'"),
+        (["EURUSD", "--until", "2020-01-01"], "is over before it begins"),
+        (["EURUSD", "--until", "soon"], "--until soon is no time"),
+    ):
+        result = run("pause", *arguments)
+        assert (result.exit_code, result.stderr.count("\n")) == (1, 1), result.output
+        assert said in result.stderr
