@@ -114,19 +114,7 @@ def test_every_response_is_cut(world: World) -> None:
     world.recovers("API: response cut", "each one of a run, before its last five bytes")
 
 
-FOR_NOW = {
-    "agg_start_batch": "a repeated start by the same owner is refused as busy",
-    "agg_finish_batch": "a repeated finish is refused as lost",
-}
-
-
-@pytest.mark.parametrize(
-    "function",
-    [
-        pytest.param(name, marks=[pytest.mark.xfail(strict=False, reason=FOR_NOW[name])] if name in FOR_NOW else [])
-        for name in WRITING
-    ],
-)
+@pytest.mark.parametrize("function", WRITING)
 def test_response_is_dropped_after_commit(world: World, undisturbed: Snapshot, function: str) -> None:
     """The call is done but its caller does not know, and repeats it: nothing is there twice, nothing is missing."""
     with world.proxy.broken(Fault("drop", on=function, times=1)) as fault:

@@ -10,7 +10,8 @@ from multiprocessing.process import BaseProcess
 
 import pytest
 
-from agg_pipeline.models import TaskOutcome, WorkUnit
+from agg_pipeline.models import WorkUnit
+from agg_pipeline.outcomes import TaskOutcome
 from agg_pipeline.settings import load_settings
 from agg_pipeline.work import work_on
 from agg_pipeline_tests.dagster.killing import start_tick

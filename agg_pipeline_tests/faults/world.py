@@ -16,7 +16,7 @@ from agg_pipeline.gateway import AggGateway
 from agg_pipeline.jobs import build_job
 from agg_pipeline.local import Stack
 from agg_pipeline.local.files import Layout, Status
-from agg_pipeline.models import TaskOutcome
+from agg_pipeline.outcomes import TaskOutcome
 from agg_pipeline.reference import BAR_COLUMNS, KEY, RAW_COLUMNS, differences, reference_bars
 from agg_pipeline.resources import SupabaseResource
 from agg_pipeline.settings import load_settings
