@@ -62,6 +62,7 @@ class Proxy:
         """Pass on to a port of this machine."""
         self.target, self.port = target, 0
         self.calls: list[str] = []  # functions called over HTTP, whatever became of the call
+        self.opened = 0  # connections so far
         self._fault: Fault | None = None
         self._server: asyncio.Server | None = None
         self._live: set[asyncio.StreamWriter] = set()
@@ -150,6 +151,7 @@ class Proxy:
             from_server, to_server = await asyncio.open_connection("127.0.0.1", self.target)
         except OSError:
             return _reset(to_client)
+        self.opened += 1
         ends = {to_client, to_server}
         self._live |= ends
         link = _Link(self, to_client, to_server)

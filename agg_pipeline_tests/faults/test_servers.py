@@ -73,7 +73,7 @@ def test_sessions_are_terminated(world: World) -> None:
         with psycopg.connect(world.stack.dsn, autocommit=True) as db:
             while not over.wait(0.05):
                 ended = db.execute(
-                    """select count(pg_terminate_backend(pid)) from pg_stat_activity
+                    """select count(*) filter (where pg_terminate_backend(pid)) from pg_stat_activity
                         where usename = 'authenticator' and query !~* '^listen'"""
                 ).fetchone()
                 killed[0] += ended[0] if ended else 0
