@@ -117,9 +117,10 @@ class TaskHealth(Task):
 
 
 class OpenRun(Wire):
-    """Element of ``ops_runlog_open``: a run that has not said how it ended."""
+    """Element of ``ops_runlog_open``: a run that has not said how it ended, or holds a lease."""
 
     run_id: str
+    is_closed: bool
     silent_seconds: float = Field(description="Since its last sign of life in the database.")
 
 

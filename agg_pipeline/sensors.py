@@ -114,15 +114,19 @@ def build_release_sensor(job: dg.JobDefinition, settings: Settings) -> dg.Sensor
         closed = []
         try:
             with supabase.connect() as gateway:
-                silent_s = {run.run_id: run.silent_seconds for run in gateway.open_runs(supabase.environment)}
-                _fail_the_dead(
-                    context.instance, _ticks(job, settings, statuses=[dg.DagsterRunStatus.STARTED]), silent_s
-                )
-                for run_id in silent_s:
-                    run = context.instance.get_run_by_id(run_id)
-                    if run is not None and run.is_finished:  # another instance's run is for that one to judge
+                found = gateway.open_runs(supabase.environment)
+                silent_s = {one.run_id: one.silent_seconds for one in found}
+                started = _ticks(job, settings, statuses=[dg.DagsterRunStatus.STARTED])
+                _fail_the_dead(context.instance, started, silent_s)
+                for one in found:
+                    run = context.instance.get_run_by_id(one.run_id)
+                    if run is None or not run.is_finished:
+                        continue  # at work, or of another instance, which is to judge it
+                    if one.is_closed:
+                        gateway.release(one.run_id)  # its call for leases arrived when it had ended
+                    else:
                         _close(gateway, run, supabase.environment)
-                        closed.append(f"{run_id[:8]} ({run.status.value})")
+                    closed.append(f"{one.run_id[:8]} ({run.status.value})")
         except GatewayError as exc:
             return dg.SkipReason(f"Could not look up what is held. {exc}")
         return dg.SkipReason(f"Closed: {', '.join(closed)}." if closed else "No ended run holds anything.")

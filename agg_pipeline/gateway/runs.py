@@ -50,7 +50,7 @@ class RunCalls(Calls):
         )
 
     def open_runs(self, environment: str) -> list[OpenRun]:
-        """Runs of the environment that have not said how they ended (ops_runlog_open)."""
+        """Runs of the environment that have not said how they ended, or that hold a lease (ops_runlog_open)."""
         return self._call("ops_runlog_open", list[OpenRun], p_env_name=environment)
 
     def expire_runs(self, *, job: str, environment: str, keep_days: int, limit: int) -> ExpiredRuns:

@@ -119,6 +119,10 @@ class TaskCalls(Calls):
             p_auto_disable_hard_fail_threshold=hard_limit,
         )
 
+    def release(self, owner: str) -> int:
+        """Free every lease of an owner; how many there were (agg_release)."""
+        return self._call("agg_release", dict[str, int], p_owner=owner)["released"]
+
 
 def _task_name(task: Task) -> dict[str, object]:
     return {"canonical_symbol": task.symbol, "timeframe": task.timeframe}

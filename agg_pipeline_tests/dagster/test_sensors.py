@@ -160,6 +160,17 @@ def test_what_an_ended_run_holds_is_freed_and_its_row_closed(
     assert "No ended run holds anything" in str(ask(defs, stored_instance, "release_leases"))
 
 
+def test_a_lease_that_came_when_its_run_had_ended_is_freed_and_the_row_stays(
+    defs: dg.Definitions, stored_instance: dg.DagsterInstance, poisoned: psycopg.Connection
+) -> None:
+    run_id = run(defs, stored_instance, symbols=["AAA"], timeframes=["1d"])
+    start(poisoned, "AAA", "1d", "10:00", owner=run_id)
+    before = rows(poisoned, "select * from ops_runlog")
+    assert f"Closed: {run_id[:8]} (SUCCESS)." in str(ask(defs, stored_instance, "release_leases"))
+    assert state(poisoned, "AAA", "1d")["lease_owner"] is None
+    assert rows(poisoned, "select * from ops_runlog") == before
+
+
 @pytest.mark.parametrize(("silent_s", "is_dead"), [(290, False), (310, True)])
 def test_a_run_that_gives_no_sign_of_life_has_lost_its_process(
     defs: dg.Definitions, stored_instance: dg.DagsterInstance, poisoned: psycopg.Connection, stack: Stack,

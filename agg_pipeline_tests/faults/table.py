@@ -20,8 +20,10 @@ go on until nothing is due. The bars are then compared with an independent compu
 | disabled | tasks that need a person: disabled or hard_failed |
 | time to heal | from the end of the fault until all bars are right and no task is leased or backs off, see below |
 
-Seconds of the time to heal are real. What stands after + is simulated, runs were told that it is so much later: a lease
-or a back-off that had to pass.
+Seconds of the time to heal are real. What stands after + is simulated, runs were told that it is so much later: a
+back-off that had to pass, or a lease. Leases that a run of Dagster leaves behind are freed by the sensor
+`release_leases`, which was asked once, where the daemon asks it every ten seconds; the lease of a worker that no Dagster
+knows of has to run out.
 
 No bar was there twice and no lease was left in any row.{pauses}
 """

@@ -2,8 +2,9 @@
 
 import pytest
 
+from agg_pipeline_tests.faults.judge import errors
 from agg_pipeline_tests.faults.proxy import Fault, http_answer
-from agg_pipeline_tests.faults.world import World, errors
+from agg_pipeline_tests.faults.world import World
 
 Snapshot = dict[str, list[dict[str, object]]]
 HTML = "<html><head><title>Trouble</title></head><body>come back later</body></html>"

@@ -8,7 +8,8 @@ import pytest
 
 from agg_pipeline.local.api import sign_token
 from agg_pipeline_tests.faults.conftest import FAULTS
-from agg_pipeline_tests.faults.world import BEGIN, HOUR, MINUTE, SYMBOLS, World
+from agg_pipeline_tests.faults.judge import BEGIN
+from agg_pipeline_tests.faults.world import HOUR, MINUTE, SYMBOLS, World
 from agg_pipeline_tests.sql.helpers import put
 
 

@@ -18,9 +18,10 @@ from agg_pipeline.cli.services import Service, dagster_services, free_port
 from agg_pipeline.local import Stack
 from agg_pipeline_tests.dagster.conftest import empty_storage
 from agg_pipeline_tests.dagster.desk import Desk, Run
+from agg_pipeline_tests.faults.judge import Verdict, judged
 from agg_pipeline_tests.faults.table import Row
-from agg_pipeline_tests.faults.world import World, errors
-from agg_pipeline_tests.sql.helpers import rows, scalar
+from agg_pipeline_tests.faults.world import World
+from agg_pipeline_tests.sql.helpers import scalar
 
 MODULE = "agg_pipeline_tests.dagster.by_hand"
 QUICK = "agg_pipeline_tests.dagster.by_hand_quick"
@@ -62,9 +63,7 @@ def table_locked(world: World) -> Iterator[None]:
 
 def is_healed(world: World) -> bool:
     with world.connect() as db:
-        held = scalar(db, "select count(*) from data_agg_state where status = 'running' or lease_owner is not null")
-        due = scalar(db, "select count(*) from agg_get_due_tasks('PROD')")
-        return held == due == 0 and errors(db) == (0, 0)
+        return scalar(db, "select count(*) from agg_get_due_tasks('PROD')") == 0 and judged(db) == Verdict()
 
 
 def note(world: World, desk: Desk, fault: str, done: str, heals: Callable[[], object] = lambda: None) -> list[Run]:
@@ -76,18 +75,12 @@ def note(world: World, desk: Desk, fault: str, done: str, heals: Callable[[], ob
     desk.wait(lambda: all(run.has_ended for run in desk.runs()), "all runs end")
     runs = desk.runs()
     with world.connect() as db:
-        lost, wrong = errors(db)
-        disabled = scalar(db, "select count(*) from data_agg_state where status in ('disabled', 'hard_failed')")
-        doubled = rows(
-            db,
-            """select canonical_symbol, timeframe, ts_utc from derived_data_bars group by 1, 2, 3
-               having count(*) <> max(revision) or count(*) filter (where deleted_at is null) > 1""",
-        )
+        found = judged(db)
         open_rows = scalar(db, "select count(*) from ops_runlog where status = 'running'")
     ok = sum(run.status == "SUCCESS" for run in runs)
-    row = Row(fault, done, len(runs) - ok, ok, lost, wrong, disabled, heal)
+    row = Row(fault, done, len(runs) - ok, ok, found.lost, found.wrong, found.disabled, heal)
     world.table.append(row)
-    assert (lost, wrong, disabled, doubled, open_rows) == (0, 0, 0, [], 0), row
+    assert (found, open_rows) == (Verdict(), 0), row
     return runs
 
 

@@ -16,14 +16,15 @@ from agg_pipeline.settings import load_settings
 from agg_pipeline.work import work_on
 from agg_pipeline_tests.dagster.killing import start_tick
 from agg_pipeline_tests.faults.conftest import FAULTS
+from agg_pipeline_tests.faults.judge import BEGIN, errors
 from agg_pipeline_tests.faults.proxy import Fault
 from agg_pipeline_tests.faults.table import summary
-from agg_pipeline_tests.faults.world import BEGIN, HOUR, MINUTE, World, errors
+from agg_pipeline_tests.faults.world import HOUR, MINUTE, World
 from agg_pipeline_tests.local.processes import wait_until
 from agg_pipeline_tests.sql.helpers import Row, rows, scalar
 
 TICKS = 100
-CALLS_OF_A_RUN = 7 + 4 * 4  # to open and close it, and for each of its four steps
+CALLS_OF_A_RUN = 8 + 4 * 4  # to open and close it, and for each of its four steps
 
 
 def start_worker(world: World) -> BaseProcess:

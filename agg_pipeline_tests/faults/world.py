@@ -3,13 +3,12 @@
 import datetime as dt
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import dagster as dg
-import pandas as pd
 import psycopg
 
 from agg_pipeline.gateway import AggGateway
@@ -17,19 +16,17 @@ from agg_pipeline.jobs import build_job
 from agg_pipeline.local import Stack
 from agg_pipeline.local.files import Layout, Status
 from agg_pipeline.outcomes import TaskOutcome
-from agg_pipeline.reference import BAR_COLUMNS, KEY, RAW_COLUMNS, differences, reference_bars
 from agg_pipeline.resources import SupabaseResource
+from agg_pipeline.sensors import build_release_sensor
 from agg_pipeline.settings import load_settings
-from agg_pipeline.timeframes import Timeframe
 from agg_pipeline.transport import open_transport
 from agg_pipeline_tests.conftest import TABLES
+from agg_pipeline_tests.faults.judge import BEGIN, Verdict, judged
 from agg_pipeline_tests.faults.proxy import Fault, Proxy
 from agg_pipeline_tests.faults.table import Row
 from agg_pipeline_tests.local.processes import pids, wait_until
-from agg_pipeline_tests.oracle import RAW_SELECT
 from agg_pipeline_tests.sql.helpers import due, put, register, rows, scalar, settle
 
-BEGIN = dt.datetime(2026, 1, 5, tzinfo=dt.UTC)
 HOUR, MINUTE = dt.timedelta(hours=1), dt.timedelta(minutes=1)
 SYMBOLS = ("AAA", "BBB", "CCC", "DDD")
 HANG_S = 60.0
@@ -92,13 +89,7 @@ class World:
 
     def tick(self, *, late: dt.timedelta = dt.timedelta(0), **config: object) -> Run:
         """One run of the job. It may fail, but it ends, and none that has a failed task calls itself a success."""
-        supabase = SupabaseResource(
-            environment="PROD",
-            url=self.proxy.url,
-            service_role_key=self.key,
-            rest_path="/",
-            timeout_s=self.timeout_s,
-        )
+        supabase = self._resource(self.proxy.url, self.key)
         asked = {"now_utc": (self.now + late).isoformat(), "max_windows": 1000} | config
         began = time.monotonic()
         result = build_job(load_settings(), {"supabase": supabase}).execute_in_process(
@@ -187,25 +178,18 @@ class World:
         """
         heal = self._heal(straggling=straggling)
         with self.connect() as db:
-            lost, wrong = errors(db)
-            found = scalar(db, "select count(*) from data_agg_state where status in ('disabled', 'hard_failed')")
-            doubled = rows(
-                db,
-                """select canonical_symbol, timeframe, ts_utc from derived_data_bars group by 1, 2, 3
-                   having count(*) <> max(revision) or count(*) filter (where deleted_at is null) > 1""",
-            )
-            held = rows(db, "select * from data_agg_state where status = 'running' or lease_owner is not null")
+            found = judged(db)
         ok = sum(run.success for run in self.runs)
-        row = Row(fault, done, len(self.runs) - ok, ok, lost, wrong, found, heal)
+        row = Row(fault, done, len(self.runs) - ok, ok, found.lost, found.wrong, found.disabled, heal)
         if note:
             self.table.append(row)
         print(row)
-        assert (lost, wrong, found, doubled, held) == (0, 0, 0, [], [])
+        assert found == Verdict(), found
         return row
 
     def _heal(self, *, straggling: bool) -> str:
         """Run as the schedule does, and let the clock go on only where somebody has to wait."""
-        began, waited = time.monotonic(), list[str]()
+        began, waited, sensed = time.monotonic(), list[str](), False
         if straggling:
             time.sleep(STRAGGLERS_S)
             with self.connect() as db:
@@ -223,6 +207,9 @@ class World:
                 ).fetchone()
             if is_due:
                 self.tick()
+            elif wait is not None and wait[0] and not sensed:
+                self._release()
+                sensed = True
             elif wait is not None:
                 leased, until = wait
                 minutes = max(1, round((until - self.now) / MINUTE))
@@ -231,6 +218,19 @@ class World:
             else:
                 return " + ".join([f"{time.monotonic() - began:.1f} s", *waited])
             assert time.monotonic() - began < HANG_S, "it does not heal"
+
+    def _release(self) -> None:
+        """What the daemon does every ten seconds: free what ended runs that it knows of have left behind."""
+        supabase = self._resource(self.stack.api_url or "", self.stack.service_role_key)
+        settings = load_settings()
+        sensor = build_release_sensor(build_job(settings, {"supabase": supabase}), settings)
+        with dg.build_sensor_context(instance=self.instance, resources={"supabase": supabase}) as context:
+            print(sensor(context))
+
+    def _resource(self, url: str, key: str) -> SupabaseResource:
+        return SupabaseResource(
+            environment="PROD", url=url, service_role_key=key, rest_path="/", timeout_s=self.timeout_s
+        )
 
     def snapshot(self) -> dict[str, list[dict[str, object]]]:
         """What must not depend on faults: the tasks and every row of bars there ever was."""
@@ -249,18 +249,3 @@ class World:
                          from derived_data_bars order by 1, 2, 3, 4""",
                 ),
             }
-
-
-def errors(db: psycopg.Connection, symbols: Sequence[str] | None = None) -> tuple[int, int]:
-    """Bars that are missing or surplus, and bars with a wrong value; of all symbols at once, which is quicker."""
-    chosen = "(%(symbols)s::text[] is null or canonical_symbol = any(%(symbols)s))"
-    asked = {"symbols": symbols}
-    raw = db.execute(f"select {RAW_SELECT} from data_bars where {chosen}", asked).fetchall()
-    live = db.execute(
-        f"select {', '.join(BAR_COLUMNS)} from derived_data_bars where deleted_at is null and {chosen}", asked
-    ).fetchall()
-    assert live, "no bars: nothing was tested"
-    expected = reference_bars(pd.DataFrame(raw, columns=RAW_COLUMNS), Timeframe("1m"), BEGIN)
-    found = differences(pd.concat(expected.values()), pd.DataFrame(live, columns=BAR_COLUMNS))
-    is_wrong = found["problem"] == "wrong"
-    return int((~is_wrong).sum()), len(found[is_wrong].drop_duplicates(KEY))

@@ -154,8 +154,18 @@ def test_the_runs_that_never_said_how_they_ended_are_listed(db: psycopg.Connecti
         begin(db, uuid.UUID(int=n), env=env)
     db.execute("select ops_runlog_finish(%s, 'success')", [uuid.UUID(int=3)])
     opened = scalar(db, "select ops_runlog_open('PROD')")
-    assert [run["run_id"] for run in opened] == [str(uuid.UUID(int=n)) for n in (0, 1)]
+    assert [(run["run_id"], run["is_closed"]) for run in opened] == [(str(uuid.UUID(int=n)), False) for n in (0, 1)]
     assert scalar(db, "select ops_runlog_open('TEST')") == []
+
+
+def test_a_closed_run_that_holds_a_lease_is_listed(db: psycopg.Connection) -> None:
+    """Its call for the lease was on the way when it ended."""
+    register(db, "EURUSD")
+    begin(db)
+    db.execute("select ops_runlog_finish(%s, 'failed')", [RUN])
+    start(db, "EURUSD", "5m", "10:00", owner=str(RUN))
+    (opened,) = scalar(db, "select ops_runlog_open('PROD')")
+    assert (opened["run_id"], opened["is_closed"]) == (str(RUN), True)
 
 
 @pytest.mark.parametrize("sign", ["none", "checkpoint", "lease"])

@@ -43,19 +43,21 @@ returns jsonb language sql volatile security definer set search_path = '' as $$
   select jsonb_build_object('success', true)
 $$;
 
--- Runs that have not said how they ended, and for how long they have been silent: each checkpoint is a sign of life, and so
--- is each catch-up, which prolongs a lease. For whoever knows what became of them (Dagster).
+-- Runs that have not said how they ended or that hold a lease, and for how long they have been silent: each checkpoint is a
+-- sign of life, and so is each catch-up, which prolongs a lease. For whoever knows what became of them (Dagster). A run that
+-- is closed holds a lease if its call for it arrived after all.
 create or replace function public.ops_runlog_open(p_env_name text)
 returns jsonb language sql stable security definer set search_path = '' as $$
   select coalesce(jsonb_agg(jsonb_build_object(
-           'run_id', r.run_id,
+           'run_id', r.run_id, 'is_closed', r.status <> 'running',
            'silent_seconds', extract(epoch from now() - greatest(r.started_at, (r.events #>> '{-1,ts}')::timestamptz, lease.seen_utc)))
            order by r.id), '[]')
     from public.ops_runlog r
     left join lateral (
       select max(s.lease_expires_at - make_interval(secs => s.lease_seconds)) as seen_utc
         from public.data_agg_state s where s.lease_owner = r.run_id::text) lease on true
-   where r.status = 'running' and upper(r.env_name) = upper(p_env_name)
+   where upper(r.env_name) = upper(p_env_name)
+     and (r.status = 'running' or r.run_id::text in (select s.lease_owner from public.data_agg_state s where s.lease_owner is not null))
 $$;
 
 create or replace function public.ops_runlog_prune(p_job_name text, p_trigger text, p_keep integer default 10)
@@ -115,6 +117,6 @@ comment on function public.ops_runlog_finish(uuid, text, jsonb) is 'Closes the r
 comment on function public.ops_runlog_prune(text, text, integer) is 'Keeps the newest p_keep rows of a job and trigger in each environment.';
 comment on function public.ops_runlog_checkpoints(uuid, jsonb) is
   'Notes several points [{checkpoint, details}, ...] at once: a run of many tasks notes each of their outcomes.';
-comment on function public.ops_runlog_open(text) is 'Array [{run_id, silent_seconds}, ...]: the runs of an environment that are not closed, and how long ago each gave a sign of life.';
+comment on function public.ops_runlog_open(text) is 'Array [{run_id, is_closed, silent_seconds}, ...]: the runs of an environment that are not closed or hold a lease, and how long ago each gave a sign of life.';
 comment on function public.ops_runlog_expire(text, text, integer, integer, timestamptz) is
   'Deletes closed rows of a job and environment older than p_keep_days, oldest first, at most p_limit; closes as failed what has been open for a day.';
