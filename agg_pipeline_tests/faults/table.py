@@ -22,7 +22,7 @@ go on until nothing is due. The bars are then compared with an independent compu
 
 Seconds of the time to heal are real. What stands after + is simulated, runs were told that it is so much later: a
 back-off that had to pass, or a lease. Leases that a run of Dagster leaves behind are freed by the sensor
-`release_leases`, which was asked once, where the daemon asks it every ten seconds; the lease of a worker that no Dagster
+`release_leases`, which was asked once, where the daemon asks every ten seconds; the lease of a worker that no Dagster
 knows of has to run out.
 
 No bar was there twice and no lease was left in any row.{pauses}
