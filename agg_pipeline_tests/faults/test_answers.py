@@ -1,10 +1,13 @@
 """The hop from the pipeline to the REST API: what a network, a proxy and a gateway do to calls."""
 
+import datetime as dt
+
 import pytest
 
 from agg_pipeline_tests.faults.judge import errors
 from agg_pipeline_tests.faults.proxy import Fault, http_answer
 from agg_pipeline_tests.faults.world import World
+from agg_pipeline_tests.sql.helpers import scalar
 
 Snapshot = dict[str, list[dict[str, object]]]
 HTML = "<html><head><title>Trouble</title></head><body>come back later</body></html>"
@@ -18,6 +21,7 @@ WRITING = [
     "agg_finish_batch",
     "ops_runlog_checkpoints",
     "ops_runlog_finish",
+    "ops_report_run",
     "ops_runlog_prune",
 ]
 
@@ -153,3 +157,27 @@ def test_gateway_answers(world: World, status: int, reason: str, headers: list[s
     world.recovers(
         f"API: HTTP {status} with HTML", f"once, then to each call of a run{', Retry-After 1 s' * bool(headers)}"
     )
+
+
+@pytest.mark.parametrize(
+    ("on", "done"),
+    [
+        ("", "the port closed for an hour: twelve runs, five minutes apart"),
+        ("catchup_aggregation_batch", "503 to each catch-up for an hour: twelve runs, five minutes apart"),
+    ],
+)
+def test_an_outage_of_an_hour_disables_nothing(world: World, on: str, done: str) -> None:
+    """Not even tasks that nobody needs, which three hard failures in a row would stop."""
+    with world.connect() as db:
+        db.execute("update data_agg_state set is_mandatory = false")
+    answer = http_answer(503, "Service Unavailable", HTML, "Content-Type: text/html")
+    fault = Fault("answer", on=on, answer=answer) if on else Fault("refuse")
+    with world.proxy.broken(fault):
+        for _ in range(12):
+            run = world.tick()
+            world.now += dt.timedelta(minutes=5)
+    assert fault.hits >= 12 or not on
+    with world.connect() as db:
+        failures = scalar(db, "select max(transient_streak) from data_agg_state")
+    assert failures > 3 if on else "ConnectError" in run.said
+    world.recovers("outage of an hour", done)

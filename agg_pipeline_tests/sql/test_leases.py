@@ -194,7 +194,16 @@ def test_a_lease_that_was_released_was_not_finished(eurusd: psycopg.Connection) 
         assert answer["error"].get("repeated") is (True if token == 1 else None)
 
 
-@pytest.mark.parametrize("function", ["agg_start_batch", "catchup_aggregation_batch", "agg_finish_batch"])
+def test_a_task_that_somebody_has_locked_is_not_free(stack: Stack, clean: psycopg.Connection) -> None:
+    register(clean, "EURUSD")
+    with psycopg.connect(stack.dsn) as at_work:
+        at_work.execute("select from data_agg_state where timeframe = '5m' for update")
+        asked = [task("EURUSD", "5m"), task("EURUSD", "15m")]
+        five, fifteen = batch(clean, "agg_start_batch", asked, p_now_utc=at("10:05"))
+    assert (five["success"], five["error"], fifteen["success"]) == (False, "not_idle_or_missing", True)
+
+
+@pytest.mark.parametrize("function", ["catchup_aggregation_batch", "agg_finish_batch"])
 def test_a_task_that_somebody_has_locked_is_not_waited_for_long(
     stack: Stack, clean: psycopg.Connection, function: str
 ) -> None:

@@ -3,7 +3,7 @@
 -- gets the same lease again, since the first answer may have been lost; others are refused with not_idle_or_missing. Undo: drop function public.agg_start, public.agg_start_batch, public.agg_bootstrap_cursor;
 create or replace function public.agg_start_batch(
   p_tasks jsonb, p_now_utc timestamptz default now(), p_owner text default null, p_lease_seconds integer default null)
-returns jsonb language plpgsql volatile security definer set search_path = '' set timezone = 'UTC' set lock_timeout = '4s' as $$
+returns jsonb language plpgsql volatile security definer set search_path = '' set timezone = 'UTC' as $$
 declare
   now_utc constant timestamptz := coalesce(p_now_utc, now());
   seconds constant integer := coalesce(p_lease_seconds, 900);
@@ -13,7 +13,6 @@ begin
     raise exception 'p_lease_seconds is %, but a lease lasts at least one second', seconds using errcode = 'AG003',
       hint = 'Leave it out for 900 seconds.';
   end if;
-  perform public._agg_lock(p_tasks);
   with asked as materialized (
     select * from public._agg_asked(p_tasks)
   ), free as (
@@ -24,6 +23,8 @@ begin
        and case when s.status = 'running' then s.lease_owner = p_owner and s.lease_expires_at > now_utc
                 else s.status in ('idle', 'hard_failed') and s.enabled
                      and not (s.paused_at_utc is not null and coalesce(s.paused_until_utc > now_utc, true)) end
+       -- Whoever has the row locked is at work on the task: that is no reason to wait, and none to fail.
+       for update of s skip locked
   ), started as (
     update public.data_agg_state s
        set status = 'running', status_before = case when f.is_own then s.status_before else s.status end,
