@@ -1,27 +1,189 @@
 """Bars as assets: raw bars that the ingester writes, and one asset per timeframe with the ladder as its lineage.
 
-They are external to Dagster's own materialization: a tick reports what it wrote (close_run), so that each asset's page
-plots bars, revisions and quality over time.
+Ticks report what they wrote to the same assets (close_run), so that each asset's page shows both, ticks and backfills.
 """
 
-import dagster as dg
+import datetime as dt
+import time
+from collections.abc import Iterator
 
-from agg_pipeline.timeframes import LADDER
+import dagster as dg
+from pydantic import Field
+
+from agg_pipeline.closing import closed_if_terminated
+from agg_pipeline.errors import GatewayError
+from agg_pipeline.filling import Filled, Tell, fill
+from agg_pipeline.models import LevelRebuild
+from agg_pipeline.resources import SupabaseResource
+from agg_pipeline.settings import Settings, load_settings
+from agg_pipeline.tags import PROGRESS
+from agg_pipeline.timeframes import LADDER, Timeframe
 
 RAW = dg.AssetSpec(
     "bars_raw", group_name="bars", description="Raw 1m and 5m bars in data_bars, written by the ingester."
 )
+BACKFILL_JOB = "agg-backfill"
+"""Name of backfills in ops_runlog."""
+
+POOL = "agg_backfill"
+"""One backfill at a time: a second one waits in the run queue, where it costs nothing."""
+
+_WEEKDAYS_2100 = "0 21 * * 1-5"  # while every market that rests at weekends is open, or was on the same day
 
 
-def bar_assets() -> list[dg.AssetSpec]:
-    """Raw bars and one spec per derived timeframe, each depending on the timeframe that it is built from."""
-    derived = [
+class BackfillConfig(dg.Config):
+    """What a backfill works on; the days are the partitions."""
+
+    symbols: list[str] | None = Field(default=None, description="Only these symbols. Default: all that have tasks.")
+    dry_run: bool = Field(default=False, description="Change nothing; show as a table what would change.")
+
+
+def bar_assets(settings: Settings) -> list[dg.AssetSpec | dg.AssetsDefinition]:
+    """Raw bars, and all derived timeframes as one definition of which any part can be backfilled."""
+    specs = [
         dg.AssetSpec(
-            f"bars_{target.value}",
-            deps=[f"bars_{source.value}" if source in LADDER else RAW.key],
+            asset_key(target),
+            deps=[asset_key(source) if source in LADDER else RAW.key],
             group_name="bars",
             description=f"Live {target.value} bars in derived_data_bars, built from {source.value} bars.",
+            skippable=True,
+            freshness_policy=_freshness(target),
         )
         for target, source in LADDER.items()
     ]
-    return [RAW, *derived]
+
+    @dg.multi_asset(
+        name="backfill_bars",
+        specs=specs,
+        can_subset=True,
+        partitions_def=dg.DailyPartitionsDefinition(settings.first_day.isoformat(), end_offset=1),
+        # One run for a range of days: a run a day would spend most of its time on starting.
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        pool=POOL,
+        description="Builds and rebuilds the bars of a range of days, and of what is built from them.",
+    )
+    def backfill_bars(
+        context: dg.AssetExecutionContext, config: BackfillConfig, supabase: SupabaseResource
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        days = context.partition_time_window
+        chosen = [t for t in LADDER if dg.AssetKey(asset_key(t)) in context.selected_asset_keys]
+        began = time.monotonic()
+        with closed_if_terminated(context.op_execution_context, supabase):
+            filled = _fill_all(context, config, supabase, chosen, days.start, days.end)
+        table = plan_table(filled)
+        context.log.info("%s\n\n%s", "What would change:" if config.dry_run else "What was done:", table)
+        for timeframe in () if config.dry_run else chosen:
+            yield dg.MaterializeResult(
+                asset_key=asset_key(timeframe), metadata=_metadata(timeframe, filled, time.monotonic() - began)
+            )
+        if failed := [one for one in filled if one.failed]:
+            raise dg.Failure(
+                f"{len(failed)} of {len(filled)} symbols failed: "
+                + "; ".join(f"{one.symbol}: {one.failed}" for one in failed[:10]),
+                allow_retries=False,
+            )
+
+    return [RAW, backfill_bars]
+
+
+def _freshness(timeframe: Timeframe) -> dg.FreshnessPolicy:
+    """Dagster knows no market calendar. Hours that all markets have in common on weekdays come nearest to one."""
+    if timeframe == Timeframe.D1:
+        return dg.FreshnessPolicy.time_window(fail_window=dt.timedelta(days=4))  # a weekend, and a holiday beside it
+    return dg.FreshnessPolicy.cron(deadline_cron=_WEEKDAYS_2100, lower_bound_delta=dt.timedelta(hours=12))
+
+
+def asset_key(timeframe: Timeframe) -> str:
+    return f"bars_{timeframe.value}"
+
+
+def _fill_all(
+    context: dg.AssetExecutionContext, config: BackfillConfig, supabase: SupabaseResource,
+    timeframes: list[Timeframe], begin: dt.datetime, end: dt.datetime,
+) -> list[Filled]:  # fmt: skip
+    """One symbol after the other; a symbol's failure is its own."""
+    gateway, settings = supabase.gateway, load_settings()
+    try:
+        gateway.check_contract()
+        gateway.open_run(context.run.run_id, job=BACKFILL_JOB, trigger="manual", environment=supabase.environment)
+        symbols = config.symbols or list(dict.fromkeys(task.symbol for task in gateway.health()))
+    except GatewayError as exc:
+        raise dg.Failure(f"The backfill did not begin. {exc}", allow_retries=False) from None
+    filled: list[Filled] = []
+    progress = Progress(context, begin, end, len(symbols))
+    for n, symbol in enumerate(symbols):
+        try:
+            filled.append(
+                fill(
+                    gateway, symbol, timeframes, begin, end,
+                    settings=settings, owner=context.run.run_id, dry_run=config.dry_run, tell=progress.of(n, symbol),
+                )
+            )  # fmt: skip
+        except GatewayError as exc:
+            filled.append(Filled(symbol=symbol, failed=str(exc)))
+        context.log.info("%s (%d of %d) is done: %s", symbol, n + 1, len(symbols), filled[-1].failed or "all is well")
+    progress.done()
+    try:
+        gateway.close_run(
+            context.run.run_id,
+            success=not any(one.failed for one in filled),
+            stats={"symbols": len(symbols), "failed": [one.symbol for one in filled if one.failed]},
+        )
+    except GatewayError as exc:
+        context.log.warning("The bars stand, but the run could not be closed in ops_runlog. %s", exc)
+    return filled
+
+
+class Progress:
+    """How far a backfill is, as a tag of its run: the run list shows it without opening a log."""
+
+    def __init__(self, context: dg.AssetExecutionContext, begin: dt.datetime, end: dt.datetime, symbols: int) -> None:
+        self._context, self._begin, self._length, self._symbols = context, begin, end - begin, symbols
+        self._shown = -1
+
+    def of(self, n: int, symbol: str) -> Tell:
+        """Reports for the n-th symbol."""
+
+        def tell(reached: dt.datetime) -> None:
+            part = min(1.0, max(0.0, (reached - self._begin) / self._length))
+            self._context.log.debug("%s: up to %s", symbol, reached.isoformat())
+            self._show(int(100 * (n + part) / self._symbols))
+
+        return tell
+
+    def done(self) -> None:
+        self._show(100)
+
+    def _show(self, percent: int) -> None:
+        if percent > self._shown:
+            self._shown = percent
+            self._context.instance.add_run_tags(self._context.run.run_id, {PROGRESS: f"{percent} %"})
+
+
+def plan_table(filled: list[Filled]) -> str:
+    """Markdown: one row per symbol and timeframe."""
+    lines = [
+        "| symbol | timeframe | written | of them revised | retired | unchanged | never built |",
+        "|---|---|" + "--:|" * 5,
+    ]
+    for one in filled:
+        for timeframe in (t.value for t in Timeframe if t.value in one.levels or t.value in one.unbuilt):
+            level = one.levels.get(timeframe, LevelRebuild(written=0, unchanged=0, revised=0, retired=0))
+            lines.append(
+                f"| {one.symbol} | {timeframe} | {level.written:,} | {level.revised:,} | {level.retired:,} | "
+                f"{level.unchanged:,} | {one.unbuilt.get(timeframe, 0):,} |"
+            )
+    return "\n".join(lines)
+
+
+def _metadata(timeframe: Timeframe, filled: list[Filled], seconds: float) -> dict[str, dg.MetadataValue]:
+    levels = [one.levels[timeframe.value] for one in filled if timeframe.value in one.levels]
+    return {
+        "symbols": dg.MetadataValue.int(len(filled)),
+        "bars_created": dg.MetadataValue.int(sum(level.written for level in levels)),
+        "bars_revised": dg.MetadataValue.int(sum(level.revised for level in levels)),
+        "bars_retired": dg.MetadataValue.int(sum(level.retired for level in levels)),
+        "bars_unchanged": dg.MetadataValue.int(sum(level.unchanged for level in levels)),
+        "seconds": dg.MetadataValue.float(round(seconds, 3)),
+        "what was done": dg.MetadataValue.md(plan_table(filled)),
+    }

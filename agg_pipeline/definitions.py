@@ -16,7 +16,7 @@ def build_definitions(*, cron_schedule: str = EVERY_5_MINUTES) -> dg.Definitions
     resources = resources_for(settings.env_name)
     job, retention = build_job(settings, resources), build_retention_job(settings, resources)
     return dg.Definitions(
-        assets=bar_assets(),
+        assets=bar_assets(settings),
         jobs=[job, retention],
         schedules=[build_schedule(job, settings, cron_schedule=cron_schedule), build_retention_schedule(retention)],
         sensors=[
@@ -25,6 +25,7 @@ def build_definitions(*, cron_schedule: str = EVERY_5_MINUTES) -> dg.Definitions
             build_release_sensor(job, settings),
         ],
         resources=resources,
+        executor=dg.in_process_executor,  # of backfills: a process per step would cost more than the step
     )
 
 

@@ -4,6 +4,7 @@ Read from environment variables by the names that the predecessor's workers used
 at import: a test or a second code server can set other values first.
 """
 
+import datetime as dt
 import os
 from enum import StrEnum
 from typing import Literal
@@ -47,6 +48,7 @@ class Settings(BaseSettings):
         description="Attempts at a task that failed until the schedule's next tick, the first one included.",
     )
     retention_days: int = Field(14, ge=1, le=3650, description="Days that finished runs are kept.")
+    first_day: dt.date = Field(dt.date(2025, 7, 1), description="First day that can be picked for a backfill, UTC.")
     agg_derivation_version: int = Field(1, ge=1, description="derivation_version of the bars that are written.")
     log_level: Literal["DEBUG", "INFO", "WARN", "WARNING", "ERROR"] = "INFO"
     tasks_per_step: int = Field(

@@ -12,6 +12,9 @@ SLOT = "agg/slot"
 WINDOWS = "agg/windows"
 """How many windows a tick built."""
 
+PROGRESS = "agg/progress"
+"""How far a backfill is."""
+
 ATTEMPT = "agg/attempt"
 """Which attempt at its tasks a rerun is: the run that failed first was attempt 1."""
 

@@ -24,7 +24,7 @@ ROAD: list[set[str]] = [
     {"verify"},
     {"resources"},
     {"work"},
-    {"closing", "retention"},
+    {"closing", "filling", "retention"},
     {"selection"},
     {"ops"},
     {"jobs"},
