@@ -168,7 +168,7 @@ def _materialization(total: TimeframeTotals, *, environment: str) -> dg.AssetMat
     return dg.AssetMaterialization(
         asset_key=f"bars_{total.timeframe}",
         metadata=figures,
-        description=f"{total.bars_created} {total.timeframe} bars of {total.tasks} symbols written in {environment}.",
+        description=f"{total.bars_created} {total.timeframe} bars written by {total.tasks} tasks in {environment}.",
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 from pydantic import AwareDatetime, Field
 
 from agg_pipeline.models import CatchupResult, Task, Wire
+from agg_pipeline.timeframes import Timeframe
 
 OutcomeKind = Literal["success", "transient", "hard", "lost", "busy"]
 
@@ -56,12 +57,13 @@ class TimeframeTotals(Wire):
     bars_retired: int
     bars_quality_poor: int
     source_rejected: int
-    newest_window_utc: AwareDatetime | None
+    newest_window_utc: AwareDatetime | None = Field(description="Start of the newest window that was passed.")
 
     @classmethod
     def of(cls, timeframe: str, outcomes: Iterable[TaskOutcome]) -> Self:
         chosen = [o for o in outcomes if o.timeframe == timeframe]
         results = [o.result for o in chosen if o.result is not None]
+        frontier = max((r.frontier for r in results if r.frontier is not None), default=None)
         return cls(
             timeframe=timeframe,
             tasks=len(chosen),
@@ -72,7 +74,7 @@ class TimeframeTotals(Wire):
             bars_retired=sum(r.bars_retired for r in results),
             bars_quality_poor=sum(r.bars_quality_poor for r in results),
             source_rejected=sum(r.source_rejected for r in results),
-            newest_window_utc=max((r.frontier for r in results if r.frontier is not None), default=None),
+            newest_window_utc=frontier and frontier - Timeframe(timeframe).length,
         )
 
 

@@ -15,6 +15,7 @@ from agg_pipeline.local import running
 from agg_pipeline.migrations import Migration
 from agg_pipeline.migrations import migrate as apply_migrations
 from agg_pipeline.settings import load_settings, variable_for
+from agg_pipeline.timeframes import Timeframe
 
 
 @command("load")
@@ -31,6 +32,8 @@ def load(
 ) -> None:
     """Load raw bars; register symbols that are new. Bad rows are listed, all others are loaded."""
     base = parse_timeframe(timeframe)
+    if base not in (Timeframe.M1, Timeframe.M5):
+        raise CommandError(f"{base} bars are built, not loaded: raw bars are 1m or 5m.")
     begin = parse_time(start, "--start") if start else None
     rejected = 0
     with connect(root) as gateway:
@@ -101,7 +104,7 @@ def tick(
             "max_windows": max_windows,
         }
     )
-    console.print(*(ran.lines or ["Nothing was due."]), sep="\n", highlight=False)
+    console.print(*(ran.lines or (["Nothing was due."] if ran.success else [])), sep="\n", highlight=False)
     if not ran.success:
         raise CommandError(ran.failure or "The run failed; its log has the reason.")
 

@@ -96,6 +96,7 @@ def test_one_materialization_a_timeframe_with_figures_that_plot(
             if e.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION]  # fmt: skip
     assert [m.asset_key.to_user_string() for m in made] == ["bars_5m", "bars_15m", "bars_1h", "bars_4h"]
     figures = {name: value.value for name, value in made[0].metadata.items()}
+    assert figures["newest_window_utc"] == (BEGIN + dt.timedelta(hours=3, minutes=55)).timestamp()
     assert figures | {"tasks": 3, "bars_created": 144, "windows_processed": 144, "failed": 0} == figures
 
 

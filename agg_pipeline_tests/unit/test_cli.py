@@ -70,6 +70,10 @@ def test_an_unknown_timeframe_lists_what_there_is() -> None:
     refused(run("tick", "--timeframe", "7m"), "unknown timeframe '7m'; there are 1m, 5m, 15m, 1h, 4h, 1d")
 
 
+def test_bars_that_are_built_cannot_be_loaded() -> None:
+    refused(run("load", "bars.csv", "--timeframe", "15m"), "15m bars are built, not loaded: raw bars are 1m or 5m")
+
+
 def test_down_without_anything_running_says_so() -> None:
     result = run("down")
     assert (result.exit_code, result.stdout) == (0, "Nothing runs in .agg_pipeline.\n")
