@@ -167,9 +167,16 @@ def _materialization(total: TimeframeTotals, *, environment: str) -> dg.AssetMat
         figures["newest_window_utc"] = dg.MetadataValue.timestamp(total.newest_window_utc)
     return dg.AssetMaterialization(
         asset_key=f"bars_{total.timeframe}",
+        partition=_day_of(total),
         metadata=figures,
         description=f"{total.bars_created} {total.timeframe} bars written by {total.tasks} tasks in {environment}.",
     )
+
+
+def _day_of(total: TimeframeTotals) -> str | None:
+    """The partition of the newest window, where it is one that can be picked for a backfill."""
+    newest = total.newest_window_utc
+    return newest.date().isoformat() if newest is not None and newest.date() >= load_settings().first_day else None
 
 
 def _slug(unit: Sequence[DueTask]) -> str:

@@ -26,3 +26,11 @@ def parse_time(text: str, option: str) -> dt.datetime:
     except ValueError:
         raise CommandError(f"{option} {text} is no time; write it as 2025-07-01 or 2025-07-01T12:00Z.") from None
     return time.astimezone(dt.UTC) if time.tzinfo else time.replace(tzinfo=dt.UTC)
+
+
+def parse_day(text: str, option: str) -> dt.date:
+    """An ISO date."""
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError:
+        raise CommandError(f"{option} {text} is no day; write it as 2026-01-05.") from None

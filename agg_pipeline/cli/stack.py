@@ -68,12 +68,12 @@ def up(
 @command("down")
 def down(root: Root = ROOT) -> None:
     """Stop what `up` started, from another terminal."""
-    holder = _holder(root)
+    holder = holder_of(root)
     if holder is not None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(int(str(holder["pid"])), signal.SIGTERM)
         deadline = time.monotonic() + 60
-        while _holder(root) is not None:
+        while holder_of(root) is not None:
             if time.monotonic() > deadline:
                 raise CommandError(f"Process {holder['pid']} did not stop within 60 s; look at {root / 'logs'}.")
             time.sleep(0.2)
@@ -139,7 +139,7 @@ def _sole_owner(root: Path) -> Iterator[Callable[[dict[str, object]], None]]:
         yield announce
 
 
-def _holder(root: Path) -> dict[str, object] | None:
+def holder_of(root: Path) -> dict[str, object] | None:
     """Facts about the running `up` of this folder, or None."""
     with contextlib.suppress(FileNotFoundError), (root / "up.lock").open("r+") as lock:
         try:

@@ -1,0 +1,86 @@
+"""`agg-pipeline backfill` against Dagster's real webserver, daemon and code server: one run, beside the ticks."""
+
+import datetime as dt
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from typer.testing import CliRunner, Result
+
+from agg_pipeline.cli import app
+from agg_pipeline.cli.services import dagster_services, free_port
+from agg_pipeline.gateway import AggGateway
+from agg_pipeline.local import Stack
+from agg_pipeline_tests.dagster.conftest import empty_storage
+from agg_pipeline_tests.dagster.desk import Desk
+from agg_pipeline_tests.oracle import assert_equals_oracle
+
+BEGIN = dt.datetime(2026, 1, 5, tzinfo=dt.UTC)
+DAYS = 30
+SYMBOLS = ["AAA", "BBB", "CCC"]
+
+
+@pytest.fixture(scope="module")
+def desk(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    environment = stack.environment() | {"ENV_NAME": "prod"}
+    module = "agg_pipeline_tests.dagster.by_hand"
+    root = tmp_path_factory.mktemp("dagster")
+    with empty_storage(stack, root / "empty"):
+        pass
+    with dagster_services(root, environment, host="127.0.0.1", port=free_port(), module=module) as services:
+        yield Desk(services)
+
+
+@pytest.fixture
+def a_month(desk: Desk, one_gateway: AggGateway, clean: psycopg.Connection) -> psycopg.Connection:
+    """Three symbols with a month of bars, none of them built."""
+    for symbol in SYMBOLS:
+        one_gateway.register_asset(symbol, start=BEGIN, base_timeframe="1m")
+    clean.execute(
+        """insert into data_bars (canonical_symbol, timeframe, ts_utc, open, high, low, close, vol, trade_count, source)
+           select s, '1m', %s + m * interval '1 minute', m, m + 2, m - 1, m + 1, 10, 1, 'test'
+             from unnest(%s::text[]) s, generate_series(0, %s * 1440 - 1) m""",
+        [BEGIN, SYMBOLS, DAYS],
+    )
+    return clean
+
+
+def backfill(desk: Desk, *arguments: str) -> Result:
+    days = ["--from", "2026-01-05", "--to", "2026-02-03"]
+    return CliRunner().invoke(app, ["backfill", *days, "--ui", desk.services.url, *arguments])
+
+
+def test_a_month_of_three_symbols_in_one_run_while_ticks_go_on(desk: Desk, a_month: psycopg.Connection) -> None:
+    tick = desk.launch(config={"max_windows": 20})
+    result = backfill(desk)
+    assert result.exit_code == 0, result.output
+    assert "CCC" in result.stdout
+    run = next(run for run in desk.runs(progress="100 %"))
+    assert run.status == "SUCCESS"
+    assert desk.wait_for_end(tick).status == "SUCCESS", "a task that is busy is no failure"
+    desk.wait(lambda: all(run.has_ended for run in desk.runs()), "the ticks that followed")
+    counts = assert_equals_oracle(a_month)
+    assert [counts["BBB", t] for t in ("5m", "15m", "1h", "4h", "1d")] == [8640, 2880, 720, 180, 30]
+    statuses = (
+        """{ assetNodes(assetKeys: [{path: ["bars_1h"]}]) { partitionStats { numMaterialized numPartitions } } }"""
+    )
+    (node,) = desk.ask(statuses.replace("assetNodes", "assetNodes"))["assetNodes"]
+    assert node["partitionStats"]["numMaterialized"] >= DAYS
+
+
+def test_a_dry_run_prints_the_plan(desk: Desk, a_month: psycopg.Connection) -> None:
+    result = backfill(desk, "--symbol", "AAA", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "What would change" in result.stdout
+    assert "8,639" in result.stdout or "8,640" in result.stdout
+    assert a_month.execute("select count(*) from derived_data_bars").fetchone() == (0,)
+
+
+def test_what_cannot_be_done_is_one_line(desk: Desk, a_month: psycopg.Connection) -> None:
+    unknown = backfill(desk, "--symbol", "NOPE")
+    assert (unknown.exit_code, unknown.stderr.count("\n")) == (1, 1), unknown.output
+    assert "1 of 1 symbols failed: NOPE: " in unknown.stderr
+    early = CliRunner().invoke(
+        app, ["backfill", "--from", "1999-01-01", "--to", "1999-01-02", "--ui", desk.services.url]
+    )
+    assert early.exit_code == 1
