@@ -15,6 +15,7 @@ from agg_pipeline.cli.app import CommandError, command, console
 from agg_pipeline.cli.arguments import parse_day, parse_timeframe
 from agg_pipeline.cli.stack import holder_of
 from agg_pipeline.cli.target import ROOT
+from agg_pipeline.settings import load_settings
 from agg_pipeline.timeframes import LADDER
 
 _LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) { __typename
@@ -47,6 +48,8 @@ def backfill(
     first, last = parse_day(begin, "--from"), parse_day(end, "--to")
     if last < first:
         raise CommandError(f"--to {last} is before --from {first}.")
+    if first < (earliest := load_settings().first_day):
+        raise CommandError(f"--from {first} is before {earliest}, the first day that can be picked; set FIRST_DAY.")
     chosen = [parse_timeframe(name).value for name in timeframes or [t.value for t in LADDER]]
     address = ui or (holder_of(root) or {}).get("ui")
     if not address:

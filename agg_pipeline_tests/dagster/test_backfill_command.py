@@ -61,10 +61,8 @@ def test_a_month_of_three_symbols_in_one_run_while_ticks_go_on(desk: Desk, a_mon
     desk.wait(lambda: all(run.has_ended for run in desk.runs()), "the ticks that followed")
     counts = assert_equals_oracle(a_month)
     assert [counts["BBB", t] for t in ("5m", "15m", "1h", "4h", "1d")] == [8640, 2880, 720, 180, 30]
-    statuses = (
-        """{ assetNodes(assetKeys: [{path: ["bars_1h"]}]) { partitionStats { numMaterialized numPartitions } } }"""
-    )
-    (node,) = desk.ask(statuses.replace("assetNodes", "assetNodes"))["assetNodes"]
+    days = """{ assetNodes(assetKeys: [{path: ["bars_1h"]}]) { partitionStats { numMaterialized } } }"""
+    (node,) = desk.ask(days)["assetNodes"]
     assert node["partitionStats"]["numMaterialized"] >= DAYS
 
 
@@ -72,7 +70,7 @@ def test_a_dry_run_prints_the_plan(desk: Desk, a_month: psycopg.Connection) -> N
     result = backfill(desk, "--symbol", "AAA", "--dry-run")
     assert result.exit_code == 0, result.output
     assert "What would change" in result.stdout
-    assert "8,639" in result.stdout or "8,640" in result.stdout
+    assert "8,639" in result.stdout, "windows that were never built: the lag of the task"
     assert a_month.execute("select count(*) from derived_data_bars").fetchone() == (0,)
 
 
@@ -80,7 +78,3 @@ def test_what_cannot_be_done_is_one_line(desk: Desk, a_month: psycopg.Connection
     unknown = backfill(desk, "--symbol", "NOPE")
     assert (unknown.exit_code, unknown.stderr.count("\n")) == (1, 1), unknown.output
     assert "1 of 1 symbols failed: NOPE: " in unknown.stderr
-    early = CliRunner().invoke(
-        app, ["backfill", "--from", "1999-01-01", "--to", "1999-01-02", "--ui", desk.services.url]
-    )
-    assert early.exit_code == 1

@@ -74,6 +74,19 @@ def test_bars_that_are_built_cannot_be_loaded() -> None:
     refused(run("load", "bars.csv", "--timeframe", "15m"), "15m bars are built, not loaded: raw bars are 1m or 5m")
 
 
+@pytest.mark.parametrize(
+    ("days", "said"),
+    [
+        (("2026-01-05", "2026-01-04"), "--to 2026-01-04 is before --from 2026-01-05"),
+        (("1999-01-01", "1999-01-02"), "--from 1999-01-01 is before 2025-07-01, the first day that can be picked"),
+        (("soon", "2026-01-04"), "--from soon is no day"),
+        (("2026-01-05", "2026-01-06"), "nothing runs in .agg_pipeline. Start it with `agg-pipeline up`, or give --ui"),
+    ],
+)
+def test_a_backfill_that_cannot_be_is_one_line(days: tuple[str, str], said: str) -> None:
+    refused(run("backfill", "--from", days[0], "--to", days[1]), said)
+
+
 def test_down_without_anything_running_says_so() -> None:
     result = run("down")
     assert (result.exit_code, result.stdout) == (0, "Nothing runs in .agg_pipeline.\n")
