@@ -104,7 +104,7 @@ class Desk:
         """Launch a tick as soon as the code server, which was started again just now, can be reached."""
 
         def tried() -> str | None:
-            with contextlib.suppress(urllib.error.HTTPError):
+            with contextlib.suppress(urllib.error.HTTPError, AssertionError):
                 return self.launch()
             return None
 

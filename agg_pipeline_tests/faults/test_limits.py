@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
@@ -70,10 +70,14 @@ def test_deadlock(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         before = deadlocks(looking)
         other.execute("set deadlock_timeout = '30s'")  # it is the pipeline that looks for a deadlock, and finds one
         other.execute("begin")
-        other.execute(lock, ["DDD"])
-        crossed = pool.submit(cross)
-        world.tick()
-        crossed.result()
+
+        def lock_the_last() -> None:
+            other.execute(lock, ["DDD"])
+            crossed.append(pool.submit(cross))
+
+        crossed: list[Future[None]] = []
+        world.tick_until("catchup_aggregation_batch", lock_the_last, skip=0)
+        crossed[0].result()
         wait_until(lambda: deadlocks(looking) == before + 1)
     world.recovers("deadlock", "with another session, while the tasks are leased")
 
