@@ -45,9 +45,9 @@ up: $(STAMP) ## Start database, REST API, Dagster UI and daemon; Ctrl-C ends all
 down: $(STAMP) ## Stop what `make up` started
 	@$(BIN)/agg-pipeline down
 
-# Two at a time, each with servers of its own: half of the time goes by with waiting. A file stays together, and the files
+# Three at a time, each with servers of its own: most of the time goes by with waiting. A file stays together, and the files
 # stay in order: those that take long come first.
-PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 test: $(STAMP) ## Run all tests but the benchmarks, on real servers (ARGS="-k leases" for some)
 	$(PYTEST) $(ARGS)
