@@ -45,9 +45,9 @@ up: $(STAMP) ## Start database, REST API, Dagster UI and daemon; Ctrl-C ends all
 down: $(STAMP) ## Stop what `make up` started
 	@$(BIN)/agg-pipeline down
 
-# Three at a time, each with servers of its own: most of the time goes by with waiting. A file stays together, and the files
+# Two at a time, each with servers of its own: half of the time goes by with waiting. A file stays together, and the files
 # stay in order: those that take long come first.
-PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test: $(STAMP) ## Run all tests but the benchmarks, on real servers (ARGS="-k leases" for some)
 	$(PYTEST) $(ARGS)
@@ -64,10 +64,11 @@ nightly: $(STAMP) ## Hunt longer: thousands of histories, hundreds of kills
 	AGG_EXAMPLES=5000 AGG_KILLS=200 $(BIN)/python -m pytest agg_pipeline_tests/sql/test_any_order.py \
 		agg_pipeline_tests/dagster/test_kill.py $(ARGS)
 
-# Twice as thorough as the same tests in `make test`, and with real pauses between the tries of a call.
+# Twice as thorough as the same tests in `make test`, with Dagster's own processes, and with real pauses between the tries of a call.
 faults: $(STAMP) ## Break it on purpose: the table of docs/reliability.md
 	@mkdir -p docs
-	AGG_FAULTS=$(or $(AGG_FAULTS),2) AGG_FAULT_TABLE=docs/reliability.md $(BIN)/python -m pytest agg_pipeline_tests/faults $(ARGS)
+	AGG_FAULTS=$(or $(AGG_FAULTS),2) AGG_FAULT_TABLE=docs/reliability.md $(BIN)/python -m pytest -m 'not bench' \
+		agg_pipeline_tests/faults $(ARGS)
 
 bench: $(STAMP) ## Measure; one JSON line a figure
 	$(BIN)/python -m pytest -m bench -s $(ARGS)

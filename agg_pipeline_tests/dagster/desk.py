@@ -47,6 +47,7 @@ class Desk:
     """The UI of running services."""
 
     services: Services
+    forgotten: frozenset[str] = frozenset()  # runs that are not to be seen
 
     def ask(self, query: str, **variables: object) -> Any:
         body = json.dumps({"query": query, "variables": variables}).encode()
@@ -79,7 +80,11 @@ class Desk:
         """Runs that carry these tags, the newest first; a tag's agg/ is left out: ``runs(rerun_of=run_id)``."""
         wanted = [{"key": f"agg/{key}", "value": value} for key, value in tags.items()]
         found = self.ask(_RUNS, filter={"tags": wanted})["runsOrError"]["results"]
-        return [Run(r["runId"], r["status"], {t["key"]: t["value"] for t in r["tags"]}) for r in found]
+        return [
+            Run(r["runId"], r["status"], {t["key"]: t["value"] for t in r["tags"]})
+            for r in found
+            if r["runId"] not in self.forgotten
+        ]
 
     def run(self, run_id: str) -> Run:
         (found,) = [run for run in self.runs() if run.run_id == run_id]
@@ -100,12 +105,12 @@ class Desk:
             for one in (*node["schedules"], *node["sensors"])
         }
 
-    def launch_when_possible(self) -> str:
+    def launch_when_possible(self, config: dict[str, object] | None = None) -> str:
         """Launch a tick as soon as the code server, which was started again just now, can be reached."""
 
         def tried() -> str | None:
             with contextlib.suppress(urllib.error.HTTPError, AssertionError):
-                return self.launch()
+                return self.launch(config=config)
             return None
 
         return str(self.wait(tried, "a run can be launched"))

@@ -191,10 +191,10 @@ def tick(
 
 def settle(db: psycopg.Connection, now: str | dt.datetime, **how: Any) -> int:
     """Tick at one point in time until nothing is due; how many ticks it took."""
-    for n in range(500):
+    for n in range(60):
         if not tick(db, now, **how):
             return n
-    raise AssertionError(f"still due after 500 ticks at {now}: {due(db, now)}")
+    raise AssertionError(f"still due after 60 ticks at {now}: {due(db, now)}")
 
 
 def live(db: psycopg.Connection, symbol: str, timeframe: str) -> list[Row]:
