@@ -98,6 +98,8 @@ class RestTransport:
         message = exc.message or f"HTTP {status} from {self._where}"
         if status is not None and not self._is_json():
             message = f"HTTP {status} from {self._where}"  # a proxy's page of HTML says nothing more
+        elif exc.code == "" and not exc.message:
+            message = f"HTTP {status} from {self._where}: its connection to the database broke"
         elif (exc.code or "").startswith("PGRST00") and exc.details:
             message = f"{message.rstrip('.')}: {exc.details}"  # why it cannot reach its database
         # PostgREST sends its own beside that of a function.

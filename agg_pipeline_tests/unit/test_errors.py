@@ -37,6 +37,12 @@ def test_without_a_code_any_other_status_or_none_is_permanent(status: int | None
     assert type(error_for("f", None, "m", status=status)) is PermanentError
 
 
+def test_a_refusal_with_an_empty_code_is_a_broken_connection() -> None:
+    """Of PostgREST to its database, in the middle of the call; not the fault of the call, whatever the status says."""
+    assert type(error_for("f", "", "m", status=400)) is TransientError
+    assert type(error_for("f", None, "m", status=400)) is PermanentError
+
+
 def test_a_lost_lease_is_its_own_kind() -> None:
     assert type(error_for("agg_finish", "AG001", "lease 7 on EURUSD/5m is not held", status=400)) is LeaseLost
 
