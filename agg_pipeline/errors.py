@@ -89,7 +89,7 @@ def _one_line(text: str) -> str:
 def is_transient(code: str | None, status: int | None = None) -> bool:
     """Whether a failure with this code (SQLSTATE or PGRST) and HTTP status may go away by itself."""
     if code == "":
-        # PostgREST had no SQLSTATE to pass on, which is how libpq reports that the connection broke. It answers 400 then.
+        # PostgREST, with status 400, had no SQLSTATE to pass on: that is how libpq reports a connection that broke.
         return True
     if code and (chosen := _STATUS_CODE.fullmatch(code)):
         return int(chosen[1]) in _TRANSIENT_STATUS
