@@ -83,7 +83,7 @@ def differences(expected: pd.DataFrame, actual: pd.DataFrame) -> pd.DataFrame:
     for field in BAR_COLUMNS[len(KEY) :]:
         want, have = both[f"{field}_expected"].astype("float64"), both[f"{field}_actual"].astype("float64")
         values = both[KEY].assign(problem="wrong", field=field, expected=want, actual=have, by=have - want)
-        found.append(values[~_equal(want, have, field)])
+        found.append(values[~is_equal(want, have, field)])
     rows = pd.concat(found).reindex(columns=DIFFERENCE_COLUMNS).astype({"problem": "str", "field": "str"})
     return rows.sort_values(KEY, kind="stable", ignore_index=True)
 
@@ -96,7 +96,7 @@ def _roll_up(bars: pd.DataFrame, source: Timeframe, target: Timeframe, agg_start
         raise ValueError(f"{symbol} {source} {ts} is there twice; keep one row of each bar")
 
     bars = bars[_is_valid(bars, source)]
-    bars = bars.assign(ts_utc=_window_start(bars["ts_utc"], target), timeframe=str(target))
+    bars = bars.assign(ts_utc=window_starts(bars["ts_utc"], target), timeframe=str(target))
     bars = bars[bars["ts_utc"] >= first_window(agg_start_utc, target)]
     bars["vwap"] = bars["vwap"].where(_is_finite(bars["vwap"]))
     bars["trade_count"] = bars["trade_count"].where(bars["trade_count"] >= 0)
@@ -124,7 +124,7 @@ def _roll_up(bars: pd.DataFrame, source: Timeframe, target: Timeframe, agg_start
 
 def _is_valid(bars: pd.DataFrame, timeframe: Timeframe) -> pd.Series[bool]:
     """Rows that count as found. NaN fails every comparison, so an unknown price is never valid; unknown volume is."""
-    valid = bars["ts_utc"] == _window_start(bars["ts_utc"], timeframe)
+    valid = bars["ts_utc"] == window_starts(bars["ts_utc"], timeframe)
     for price in PRICES:  # a high below the low leaves no room for open and close
         valid &= bars[price].between(bars["low"], bars["high"]) & _is_finite(bars[price])
     return valid & (bars["vol"].isna() | (bars["vol"] >= 0) & _is_finite(bars["vol"]))
@@ -134,7 +134,8 @@ def _is_finite(values: pd.Series[float]) -> pd.Series[bool]:
     return values.abs() < np.inf
 
 
-def _window_start(ts: pd.Series[pd.Timestamp], timeframe: Timeframe) -> pd.Series[pd.Timestamp]:
+def window_starts(ts: pd.Series[pd.Timestamp], timeframe: Timeframe) -> pd.Series[pd.Timestamp]:
+    """``timeframes.window_start`` of each."""
     return ORIGIN + (ts - ORIGIN) // timeframe.length * timeframe.length
 
 
@@ -151,7 +152,8 @@ def _quality(found: pd.Series[int], expected: pd.Series[int]) -> pd.Series[int]:
     return score
 
 
-def _equal(want: pd.Series[float], have: pd.Series[float], field: str) -> pd.Series[bool]:
+def is_equal(want: pd.Series[float], have: pd.Series[float], field: str) -> pd.Series[bool]:
+    """Equal as ``differences`` takes it for this field."""
     same = (want == have) | (want.isna() & have.isna())
     if field not in ("vol", "vwap"):
         return same

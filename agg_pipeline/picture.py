@@ -1,0 +1,150 @@
+"""Bars as a picture: a small SVG of candles and volume, for a page that shows Markdown.
+
+Belongs here: what is drawn and how. Which bars, and which windows should have one: the caller.
+"""
+
+import base64
+import datetime as dt
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+import pandas as pd
+
+WIDTH, HEIGHT = 760, 300
+_LEFT, _RIGHT, _TOP, _BOTTOM = 8, 76, 28, 22  # margins; prices stand on the right, times below
+_VOLUME = 44  # height of the volumes
+_WIDEST_GAP = 3  # windows; a weekend is no wider than that
+_UP, _DOWN, _POOR, _GREY = "#26a69a", "#ef5350", "#f5a623", "#808a99"  # all of them read on white and on black
+_STYLE = f"""
+text{{font:11px system-ui,sans-serif;fill:{_GREY}}} .title{{font-size:13px;font-weight:600}}
+.up{{fill:{_UP};stroke:{_UP}}} .down{{fill:{_DOWN};stroke:{_DOWN}}} .poor{{fill:{_POOR};stroke:{_POOR}}}
+.volume{{stroke:none;opacity:.5}} .gap{{fill:url(#hatch)}} .grid{{stroke:{_GREY};stroke-opacity:.25}}
+"""
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """A place on the axis of time: ``bar`` is its row, None for a gap; ``width`` is in windows."""
+
+    x: float
+    width: int
+    bar: int | None
+    said: str
+
+
+def candles_svg(
+    bars: pd.DataFrame, *, title: str, gaps: Collection[dt.datetime] | None = None, newest: int = 60
+) -> str:
+    """Candles over volume of the newest bars; poor ones and gaps marked; each says its figures under the mouse.
+
+    Args:
+        bars: rows of one symbol and timeframe with ts_utc, open, high, low, close, vol and, if known, quality_score
+            (0 or less is poor), in any order; a bar without finite prices is drawn as a gap.
+        gaps: starts of windows that should have a bar and have none; what else is missing takes no room. None: all
+            windows between two bars.
+        newest: how many bars at most.
+    """
+    rows = bars.sort_values("ts_utc").drop_duplicates("ts_utc").tail(newest).reset_index(drop=True)
+    prices = rows[["open", "high", "low", "close"]].astype("float64").replace([np.inf, -np.inf], np.nan)
+    is_drawn = prices.notna().all(axis=1)
+    if not is_drawn.any():
+        return _svg(title, [f'<text x="{WIDTH / 2}" y="{HEIGHT / 2}" text-anchor="middle">no bars</text>'])
+    scores = rows["quality_score"] if "quality_score" in rows else pd.Series(2, index=rows.index)
+    is_poor = scores.astype("float64") <= 0
+    slots = _slots(rows, is_drawn, gaps)
+    unit = (WIDTH - _LEFT - _RIGHT) / (slots[-1].x + slots[-1].width)
+    low, high = float(prices[is_drawn]["low"].min()), float(prices[is_drawn]["high"].max())
+    room = (high - low) * 0.04 or abs(high) * 0.01 or 1.0
+    low, high = low - room, high + room
+    floor = HEIGHT - _BOTTOM
+    bottom = floor - _VOLUME - 6  # of the prices
+    volumes = rows["vol"].astype("float64").where(lambda vol: (vol > 0) & (vol < np.inf)).fillna(0)
+
+    def y(price: float) -> float:
+        return bottom - (price - low) / (high - low) * (bottom - _TOP)
+
+    parts = []
+    for price in np.linspace(low + room, high - room, 4):
+        parts.append(f'<path class="grid" d="M{_LEFT} {y(price):.1f}H{WIDTH - _RIGHT}"/>')
+        text = np.format_float_positional(price, precision=6, fractional=False, trim="-")
+        parts.append(f'<text class="price" x="{WIDTH - _RIGHT + 6}" y="{y(price) + 4:.1f}">{text}</text>')
+    labelled = -100.0
+    for slot in slots:
+        x, width = _LEFT + slot.x * unit, slot.width * unit
+        if slot.bar is None:
+            parts.append(
+                f'<rect class="gap" x="{x:.1f}" y="{_TOP}" width="{width:.1f}" height="{floor - _TOP}">'
+                f"<title>{escape(slot.said)}</title></rect>"
+            )
+            continue
+        first, top, under, last = (float(price) for price in prices.to_numpy()[slot.bar])
+        kind = "poor" if is_poor[slot.bar] else "up" if last >= first else "down"
+        middle, body = x + width / 2, max(1.0, abs(y(first) - y(last)))
+        parts.append(
+            f'<g class="candle {kind}"><title>{escape(slot.said)}</title>'
+            f'<path d="M{middle:.1f} {y(top):.1f}V{y(under):.1f}"/>'
+            f'<rect x="{x + width * 0.15:.1f}" y="{min(y(first), y(last)):.1f}" width="{width * 0.7:.1f}" '
+            f'height="{body:.1f}"/></g>'
+        )
+        if volumes[slot.bar]:
+            tall = volumes[slot.bar] / volumes.max() * _VOLUME
+            parts.append(
+                f'<rect class="volume {kind}" x="{x + width * 0.15:.1f}" y="{floor - tall:.1f}" '
+                f'width="{width * 0.7:.1f}" height="{tall:.1f}"/>'
+            )
+        if middle - labelled > 105 and 42 < middle < WIDTH - _RIGHT:
+            labelled = middle
+            when = f"{rows['ts_utc'][slot.bar]:%m-%d %H:%M}"
+            parts.append(f'<text class="time" x="{labelled:.1f}" y="{HEIGHT - 6}" text-anchor="middle">{when}</text>')
+    return _svg(title, parts)
+
+
+def as_markdown(svg: str) -> str:
+    """The picture as a Markdown image that needs nothing from elsewhere, for ``dagster.MetadataValue.md``."""
+    return f"![candles](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
+
+
+def _slots(rows: pd.DataFrame, is_drawn: "pd.Series[bool]", gaps: Collection[dt.datetime] | None) -> list[_Slot]:
+    """Bars and runs of missing windows in order of time."""
+    times = rows["ts_utc"]
+    length = times.diff().min()
+    slots: list[_Slot] = []
+
+    def add(width: int, bar: int | None, said: str) -> None:
+        slots.append(_Slot(slots[-1].x + slots[-1].width if slots else 0, width, bar, said))
+
+    for n, row in enumerate(rows.itertuples()):
+        if n:
+            missing = _missing(times[n - 1], times[n], length, gaps)
+            if missing:
+                windows = "1 window" if missing == 1 else f"{missing} windows"
+                said = (
+                    f"{windows} without a bar between {times[n - 1]:%Y-%m-%d %H:%M} and {times[n]:%Y-%m-%d %H:%M} UTC"
+                )
+                add(min(missing, _WIDEST_GAP), None, said)
+        figures = f"{row.ts_utc:%Y-%m-%d %H:%M} UTC  O {row.open} H {row.high} L {row.low} C {row.close} V {row.vol}"
+        add(1, n if is_drawn[n] else None, figures)
+    return slots
+
+
+def _missing(
+    before: pd.Timestamp, after: pd.Timestamp, length: pd.Timedelta, gaps: Collection[dt.datetime] | None
+) -> int:
+    if gaps is None:
+        return int((after - before) / length) - 1
+    return sum(before < gap < after for gap in gaps)
+
+
+def _svg(title: str, parts: Sequence[str]) -> str:
+    hatch = (
+        '<pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
+        f'<rect width="6" height="6" fill="{_GREY}" fill-opacity=".15"/>'
+        f'<path d="M0 0V6" stroke="{_GREY}" stroke-opacity=".5" stroke-width="2"/></pattern>'
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
+        f'role="img"><title>{escape(title)}</title><style>{_STYLE}</style><defs>{hatch}</defs>'
+        f'<text class="title" x="{_LEFT}" y="16">{escape(title)}</text>{"".join(parts)}</svg>'
+    )
