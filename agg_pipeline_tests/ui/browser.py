@@ -70,7 +70,7 @@ class Browser:
 
     def sees(self, text: str, *, exact: bool = False) -> None:
         """Wait until this can be read somewhere."""
-        expect(self.page.get_by_text(text, exact=exact).first).to_be_visible()
+        expect(self.page.get_by_text(text, exact=exact).filter(visible=True)).not_to_have_count(0)
 
     def sees_no_more(self, text: str) -> None:
         expect(self.page.get_by_text(text)).to_have_count(0)
@@ -94,6 +94,8 @@ class Browser:
 
     def open_job(self, job: str) -> None:
         self.open_section("Jobs")
+        # The page before may list jobs as well.
+        self.page.get_by_role("textbox", name="Search and filter jobs").wait_for(state="attached")
         self._link(job).click()
 
     def open_launchpad(self, job: str) -> None:
@@ -129,7 +131,7 @@ class Browser:
 
     def wait_for_status(self, status: str) -> Locator:
         """The tag on a run's page once it says Started or how the run ended; an error if it ended otherwise."""
-        tag = self.page.get_by_text(re.compile(f"^({'|'.join({status, *ENDED})})$")).first
+        tag = self.page.get_by_text(re.compile(f"^({'|'.join({status, *ENDED})})$")).filter(visible=True).first
         tag.wait_for()
         assert tag.inner_text() == status
         return tag
@@ -139,14 +141,9 @@ class Browser:
         self.page.get_by_placeholder("Filter…").fill(text)
 
     def terminate(self) -> None:
-        """The button on a run's page, the question whether that is meant, and what came of it."""
+        """The button on a run's page, and the question that follows, which goes away when the run ends."""
         self.page.get_by_role("button", name=re.compile("Terminate$")).click()
-        dialog = self.page.get_by_role("dialog")
-        dialog.get_by_role("button", name="Terminate 1 run").click()
-        done = dialog.get_by_role("button", name="Done")
-        done.wait_for()
-        assert "Could not" not in dialog.inner_text(), dialog.inner_text()
-        done.click()
+        self.page.get_by_role("dialog").get_by_role("button", name="Terminate 1 run").click()
 
     def open_runs(self, **tags: str) -> None:
         """The list of runs, all or those with these tags; a tag's agg/ is left out: ``open_runs(rerun_of=run_id)``."""
@@ -177,13 +174,11 @@ class Browser:
 
     def switch(self, name: str) -> Locator:
         """That of a schedule or sensor on the page Automation: the first box to be checked after its name."""
-        name_of_it = self.page.get_by_role("link", name=re.compile(rf"\b{name}\b"))
-        return name_of_it.locator("xpath=following::input[@type='checkbox'][1]")
+        return self._link(name).locator("xpath=following::input[@type='checkbox'][1]")
 
     def _link(self, text: str, within: Locator | None = None) -> Locator:
-        """A link that reads so; its name begins with that of its icon: "lineage Lineage", "column_lineage Jobs"."""
-        links = (within or self.page.locator("body")).get_by_role("link", name=re.compile(rf"(^| ){text}$"))
-        return links.first
+        """The first link that reads so; icons have names too: "column_lineage Jobs", "catch_up info"."""
+        return (within or self.page.locator("body")).get_by_role("link", name=re.compile(rf"(^| ){text}( |$)")).first
 
     @property
     def _launch_button(self) -> Locator:

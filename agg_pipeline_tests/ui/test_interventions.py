@@ -82,6 +82,7 @@ def test_a_terminated_run_is_canceled_and_its_lease_is_free(
     browser.picture("run-started")
     browser.terminate()
     browser.wait_for_status("Canceled")
+    browser.sees_no_more("Terminate runs")
     browser.picture("run-canceled")
     free = "select count(*) = 0 from data_agg_state where status = 'running' or lease_owner is not null"
     desk.wait(lambda: scalar(market, free), "all leases are free")
