@@ -23,7 +23,7 @@ BEGIN = window_start(dt.datetime.now(dt.UTC) - dt.timedelta(hours=7), Timeframe.
 SYMBOLS = ["AAA", "BBB", "POISON"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)  # so that nothing is started where there is none
 def chromium() -> str:
     found = find_chromium()
     if found is None:
