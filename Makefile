@@ -13,10 +13,10 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c '$(IS_SUPPORTED)' >/dev/null 2>&1 && echo $$p && break; done)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
-.PHONY: help setup demo up down test check nightly faults bench lock clean
+.PHONY: help setup demo up down test test-ui check nightly faults bench lock clean
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## Make .venv with the locked dependencies
 
@@ -51,6 +51,10 @@ PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscop
 
 test: $(STAMP) ## Run all tests but the benchmarks, on real servers (ARGS="-k leases" for some)
 	$(PYTEST) $(ARGS)
+
+# One browser and one Dagster; AGG_SCREENSHOTS=folder keeps what the browser saw.
+test-ui: $(STAMP) ## Drive the Dagster UI in a real browser (needs Chromium)
+	$(BIN)/python -m pytest -m ui agg_pipeline_tests/ui $(ARGS)
 
 # An empty DAGSTER_HOME, for without one Dagster takes the dagster.yaml that lies here, which wants its database.
 check: $(STAMP) ## Lint, type check, validate the definitions, run all tests: what CI runs

@@ -1,0 +1,105 @@
+"""Dagster on the session's stack, a browser before it, and a market of three symbols."""
+
+import contextlib
+import datetime as dt
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from playwright.sync_api import BrowserContext
+
+from agg_pipeline.cli.services import dagster_services, free_port
+from agg_pipeline.local import Stack
+from agg_pipeline.timeframes import Timeframe, window_start
+from agg_pipeline_tests.conftest import TABLES, open_gateway
+from agg_pipeline_tests.dagster.conftest import empty_storage
+from agg_pipeline_tests.dagster.desk import Desk
+from agg_pipeline_tests.ui.browser import NAMES, Browser, chromium_running, find_chromium
+
+# Four hours that make one 4h bar, and ended long enough ago for every deadline.
+BEGIN = window_start(dt.datetime.now(dt.UTC) - dt.timedelta(hours=7), Timeframe.H4)
+SYMBOLS = ["AAA", "BBB", "POISON"]
+
+
+@pytest.fixture(scope="session", autouse=True)  # so that nothing is started where there is none
+def chromium() -> str:
+    found = find_chromium()
+    if found is None:
+        pytest.skip(f"no browser: install Debian's package chromium, or put one of {', '.join(NAMES)} on the PATH")
+    return found
+
+
+@pytest.fixture(scope="session")
+def desk(chromium: str, stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """All of Dagster, its schedule at rest: what runs is what a test or a sensor starts."""
+    root = tmp_path_factory.mktemp("dagster")
+    with empty_storage(stack, root / "empty"):
+        pass
+    environment = stack.environment() | {"ENV_NAME": "prod"}
+    module = "agg_pipeline_tests.dagster.by_hand"
+    with dagster_services(root, environment, host="127.0.0.1", port=free_port(), module=module) as services:
+        yield Desk(services)
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where screenshots go."""
+    folder = os.environ.get("AGG_SCREENSHOTS")
+    path = Path(folder) if folder else tmp_path_factory.mktemp("screenshots")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def context(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext]:
+    """A browser that has never been here."""
+    with chromium_running(chromium, tmp_path_factory.mktemp("profile")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def open_browser(
+    context: BrowserContext, desk: Desk, pictures: Path
+) -> Callable[[str], contextlib.AbstractContextManager[Browser]]:
+    """A page of the UI; what it shows in the end is kept as a picture of that name, for whoever wonders why."""
+
+    @contextlib.contextmanager
+    def opened(name: str) -> Iterator[Browser]:
+        browser = Browser(context.new_page(), desk.services.url, pictures)
+        try:
+            yield browser
+        finally:
+            browser.picture(f"{name}-end")
+            browser.page.close()
+
+    return opened
+
+
+@pytest.fixture
+def browser(
+    open_browser: Callable[[str], contextlib.AbstractContextManager[Browser]], request: pytest.FixtureRequest
+) -> Iterator[Browser]:
+    with open_browser(request.node.name) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def market(desk: Desk, stack: Stack) -> Iterator[psycopg.Connection]:
+    """Four hours of bars of three symbols, nothing built of them yet. A connection that commits."""
+    desk.wait(lambda: all(run.has_ended for run in desk.runs()), "the runs of earlier tests end")
+    gateway = open_gateway(stack, direct=stack.api_url is None)
+    with psycopg.connect(stack.dsn, autocommit=True) as db:
+        db.execute(f"truncate {TABLES} restart identity cascade")
+        for symbol in SYMBOLS:
+            gateway.register_asset(symbol, start=BEGIN, base_timeframe="1m")
+        db.execute(
+            """insert into data_bars (canonical_symbol, timeframe, source, ts_utc,
+                                      open, high, low, close, vol, trade_count)
+               select s, '1m', 'test', %s + m * interval '1 minute', m, m + 2, m - 1, m + 1, 10, 1
+                 from unnest(%s::text[]) s, generate_series(0, 239) m""",
+            [BEGIN, SYMBOLS],
+        )
+        yield db
+    gateway.close()
