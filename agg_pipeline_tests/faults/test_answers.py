@@ -3,6 +3,7 @@
 import datetime as dt
 
 import pytest
+import stamina
 
 from agg_pipeline_tests.faults.judge import errors
 from agg_pipeline_tests.faults.proxy import Fault, http_answer
@@ -172,7 +173,7 @@ def test_an_outage_of_an_hour_disables_nothing(world: World, on: str, done: str)
         db.execute("update data_agg_state set is_mandatory = false")
     answer = http_answer(503, "Service Unavailable", HTML, "Content-Type: text/html")
     fault = Fault("answer", on=on, answer=answer) if on else Fault("refuse")
-    with world.proxy.broken(fault):
+    with world.proxy.broken(fault), stamina.set_testing(True, attempts=2, cap=True):  # twelve runs, and no pauses
         for _ in range(12):
             run = world.tick()
             world.now += dt.timedelta(minutes=5)
