@@ -6,7 +6,7 @@ from typer.testing import CliRunner, Result
 
 from agg_pipeline.cli import app
 from agg_pipeline.local import Stack
-from agg_pipeline_tests.sql.helpers import alter_task, register, state
+from agg_pipeline_tests.sql.helpers import alter_task, at, put, register, settle, state
 
 
 @pytest.fixture
@@ -52,3 +52,20 @@ def test_what_cannot_be_paused_is_one_line(database: psycopg.Connection) -> None
         result = run("pause", *arguments)
         assert (result.exit_code, result.stderr.count("\n")) == (1, 1), result.output
         assert said in result.stderr
+
+
+def test_a_check_is_green_on_what_is_right_and_names_what_is_wrong(database: psycopg.Connection) -> None:
+    put(database, "EURUSD", "00:00", 240)
+    settle(database, "05:00")
+    good = run("check", "--symbol", "EURUSD")
+    assert (good.exit_code, "error" in good.stdout) == (0, False), good.output
+    database.execute(
+        "update derived_data_bars set high = high + 1 where timeframe = '1h' and ts_utc = %s", [at("02:00")]
+    )
+    database.execute("truncate agg_dirty_ranges")
+    bad = run("check", "--symbol", "EURUSD")
+    assert bad.exit_code == 1
+    assert "error: EURUSD 1h 2026-01-05 02:00 UTC: high" in bad.stdout
+    nowhere = run("check", "--symbol", "NOPE")
+    assert (nowhere.exit_code, nowhere.stderr.count("\n")) == (1, 1)
+    assert "There are no tasks of NOPE. There are: EURUSD." in nowhere.stderr
