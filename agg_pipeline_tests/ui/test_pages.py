@@ -34,7 +34,7 @@ def test_a_run_shows_what_it_materialized(browser: Browser, tick: str) -> None:
     browser.wait_for_status("Success")
     browser.sees("Errored (0)")
     browser.sees(f"{len(WRITTEN)} assets", exact=True)
-    browser.filter_log("symbols written in")
+    browser.filter_log("written by")
     for timeframe, bars in WRITTEN.items():
         browser.sees(f"{bars} {timeframe} bars written by 3 tasks in PROD.")
     links = browser.page.get_by_role("link", name="View Asset")
