@@ -8,8 +8,10 @@ import dagster as dg
 import pytest
 from sqlalchemy import create_engine, text
 
+from agg_pipeline.cli.services import dagster_services, free_port
 from agg_pipeline.definitions import build_definitions
 from agg_pipeline.local import Stack
+from agg_pipeline_tests.dagster.desk import Desk
 
 
 @pytest.fixture
@@ -48,6 +50,18 @@ def empty_storage(stack: Stack, home: Path) -> Iterator[dg.DagsterInstance]:
 def stored_instance(stack: Stack, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
     with empty_storage(stack, tmp_path / "home") as instance:
         yield instance
+
+
+@pytest.fixture(scope="module")
+def desk(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """All of Dagster, for the tests of a module: starting it takes longer than most of them."""
+    environment = stack.environment() | {"ENV_NAME": "prod"}
+    module = "agg_pipeline_tests.dagster.by_hand"
+    root = tmp_path_factory.mktemp("dagster")
+    with empty_storage(stack, root / "empty"):
+        pass
+    with dagster_services(root, environment, host="127.0.0.1", port=free_port(), module=module) as services:
+        yield Desk(services)
 
 
 def rewrite_run(stack: Stack, run_id: str, **columns: object) -> None:

@@ -10,11 +10,9 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from agg_pipeline.cli.services import dagster_services, free_port
 from agg_pipeline.gateway import AggGateway
 from agg_pipeline.local import Stack
 from agg_pipeline.timeframes import Timeframe, window_start
-from agg_pipeline_tests.dagster.conftest import empty_storage
 from agg_pipeline_tests.dagster.desk import Desk
 from agg_pipeline_tests.oracle import assert_equals_oracle
 from agg_pipeline_tests.sql.helpers import rows, scalar, state
@@ -23,18 +21,6 @@ from agg_pipeline_tests.sql.helpers import rows, scalar, state
 BEGIN = window_start(dt.datetime.now(dt.UTC) - dt.timedelta(hours=7), Timeframe.H4)
 POISON = "update data_bars set trade_count = 2000000000 where canonical_symbol = 'POISON' and ts_utc < %s"
 SYMBOLS = ["AAA", "BBB", "POISON"]
-
-
-@pytest.fixture(scope="module")
-def desk(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    """All of Dagster, for the tests of this module: starting it takes longer than any of them."""
-    environment = stack.environment() | {"ENV_NAME": "prod"}
-    module = "agg_pipeline_tests.dagster.by_hand"
-    root = tmp_path_factory.mktemp("dagster")
-    with empty_storage(stack, root / "empty"):
-        pass
-    with dagster_services(root, environment, host="127.0.0.1", port=free_port(), module=module) as services:
-        yield Desk(services)
 
 
 @pytest.fixture

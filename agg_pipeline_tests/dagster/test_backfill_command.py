@@ -1,34 +1,19 @@
 """`agg-pipeline backfill` against Dagster's real webserver, daemon and code server: one run, beside the ticks."""
 
 import datetime as dt
-from collections.abc import Iterator
 
 import psycopg
 import pytest
 from typer.testing import CliRunner, Result
 
 from agg_pipeline.cli import app
-from agg_pipeline.cli.services import dagster_services, free_port
 from agg_pipeline.gateway import AggGateway
-from agg_pipeline.local import Stack
-from agg_pipeline_tests.dagster.conftest import empty_storage
 from agg_pipeline_tests.dagster.desk import Desk
 from agg_pipeline_tests.oracle import assert_equals_oracle
 
 BEGIN = dt.datetime(2026, 1, 5, tzinfo=dt.UTC)
 DAYS = 30
 SYMBOLS = ["AAA", "BBB", "CCC"]
-
-
-@pytest.fixture(scope="module")
-def desk(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    environment = stack.environment() | {"ENV_NAME": "prod"}
-    module = "agg_pipeline_tests.dagster.by_hand"
-    root = tmp_path_factory.mktemp("dagster")
-    with empty_storage(stack, root / "empty"):
-        pass
-    with dagster_services(root, environment, host="127.0.0.1", port=free_port(), module=module) as services:
-        yield Desk(services)
 
 
 @pytest.fixture
