@@ -4,14 +4,12 @@
 --
 -- Plans are pinned: right after a bulk load the statistics know nothing of it, and a scan of all history is what a guess
 -- costs. Index order wherever there is an index. A call with few tasks takes the plan that the session made before, for
--- making one costs ten times what it does, and looks up row by row, so that the plan stays good when the tables grow; one
--- with many tasks is planned for their number, since they want other joins.
+-- making one costs ten times what it does; one with many tasks is planned for their number, since they want other joins.
 create or replace function public.catchup_aggregation_batch(
   p_tasks jsonb, p_max_windows integer default 100, p_now_utc timestamptz default now(),
   p_derivation_version integer default 1, p_ignore_confirmation boolean default false)
 returns jsonb language plpgsql volatile security definer set search_path = '' set timezone = 'UTC'
-  set plan_cache_mode = force_generic_plan set enable_hashjoin = off set enable_mergejoin = off
-  set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
   set lock_timeout = '4s' as $$
 declare
   now_utc constant timestamptz := coalesce(p_now_utc, now());
@@ -31,9 +29,7 @@ begin
   end if;
   perform public._agg_lock(p_tasks);
   if jsonb_array_length(p_tasks) > 32 then
-    -- Until this function ends.
-    perform set_config('plan_cache_mode', 'force_custom_plan', true), set_config('enable_hashjoin', 'on', true),
-            set_config('enable_mergejoin', 'on', true);
+    perform set_config('plan_cache_mode', 'force_custom_plan', true);  -- until this function ends
   end if;
   -- A statement of its own, after the locks: it sees what the last holder of each row has done.
   select coalesce(jsonb_object_agg(a.canonical_symbol || '/' || a.timeframe, refusal)
