@@ -1,7 +1,7 @@
 """Trading calendars: when a market is open, from our own rule for FX and from exchange_calendars, into the database.
 
-Belongs here: where sessions come from and how far ahead. Which calendar an asset follows, and what its sessions mean for
-a bar: the database.
+Belongs here: where sessions come from and how far ahead. Which calendar an asset follows, and what a session
+means for a bar: the database.
 """
 
 import datetime as dt
@@ -51,7 +51,7 @@ def refresh(
 
 
 def is_stale(use: CalendarUse, now: dt.datetime) -> bool:
-    """Whether a calendar that assets follow has no sessions yet, or was last looked at longer ago than REFRESH_AFTER."""
+    """Whether a calendar that assets follow has no sessions yet, or was last filled longer ago than REFRESH_AFTER."""
     if use.calendar == ALWAYS_OPEN:
         return False
     return use.refreshed_at is None or now - use.refreshed_at > REFRESH_AFTER
