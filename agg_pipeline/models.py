@@ -215,7 +215,7 @@ class BarsPage(Wire):
 
 
 class Calendar(Wire):
-    """Every session [open, close) that touches [from_utc, to_utc), in order of time: what ``agg_refresh_calendar`` takes."""
+    """Sessions [open, close) that touch [from_utc, to_utc), all, in order: what ``agg_refresh_calendar`` takes."""
 
     calendar: str
     from_utc: AwareDatetime

@@ -12,7 +12,7 @@ from agg_pipeline.resources import SupabaseResource
 
 @dg.op
 def fill_sessions(context: dg.OpExecutionContext, supabase: SupabaseResource) -> None:
-    """Fill the sessions of every calendar that an asset follows (agg_refresh_calendar); logs each that is otherwise now."""
+    """Fill the sessions of every calendar in use (agg_refresh_calendar); logs each that is otherwise now."""
     added = removed = changed = 0
     try:
         for result in refresh(supabase.gateway, dry_run=False):

@@ -77,7 +77,7 @@ def build_calendar_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:
         cron_schedule=DAILY_TOO,
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Trading sessions for years ahead: once a month, and the night after an asset takes a new calendar.",
+        description="Trading sessions for years ahead: once a month, and at once for a calendar without any.",
     )
     def calendars_daily(supabase: SupabaseResource) -> dg.RunRequest | dg.SkipReason:
         try:

@@ -30,7 +30,8 @@ def calendars(
     for result in changes:
         for change in result.changes[:SHOWN]:
             console.print(
-                f"{result.calendar}: {change.change} {change.open_utc:%a %Y-%m-%d %H:%M} to {change.close_utc:%a %H:%M}",
+                f"{result.calendar}: {change.change} {change.open_utc:%a %Y-%m-%d %H:%M} to "
+                f"{change.close_utc:%a %H:%M}",
                 highlight=False,
             )
         if (more := len(result.changes) - SHOWN) > 0:

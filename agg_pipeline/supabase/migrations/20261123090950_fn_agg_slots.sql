@@ -3,7 +3,7 @@
 -- Repeat: yes. Undo: drop function public._agg_slots;
 --
 -- A slot is a window of the source timeframe. It is expected if the calendar in force when it starts has a session that
--- intersects it. One call for many ranges; a range that no calendar speaks of has no row, for there all is expected.
+-- intersects it. One call for many ranges; a range in which all is expected has no row.
 create or replace function public._agg_slots(p_ranges public.agg_range[])
 returns table (canonical_symbol text, timeframe text, from_utc timestamptz, expected integer, closed tstzmultirange)
 language plpgsql stable set search_path = '' set timezone = 'UTC' as $$
@@ -30,7 +30,8 @@ begin
                 from public.trading_sessions s
                where s.calendar = c.calendar and s.open_utc < r.to_utc and s.open_utc > r.from_utc - interval '168 hours'
                  and s.close_utc > r.from_utc) sessions on true
-           group by r.canonical_symbol, r.timeframe, r.from_utc, r.to_utc, slot.minutes) shut;
+           group by r.canonical_symbol, r.timeframe, r.from_utc, r.to_utc, slot.minutes) shut
+   where not isempty(shut.closed);
 end $$;
 revoke execute on function public._agg_slots(public.agg_range[]) from public, anon, authenticated, service_role;
 comment on function public._agg_slots(public.agg_range[]) is
