@@ -5,6 +5,7 @@ means for a bar: the database.
 """
 
 import datetime as dt
+import warnings
 from collections.abc import Iterator
 from importlib.metadata import version
 from zoneinfo import ZoneInfo
@@ -73,21 +74,23 @@ def _exchange(calendar: str, begin: dt.datetime, end: dt.datetime) -> Calendar:
     import pandas as pd
     from exchange_calendars.errors import InvalidCalendarName
 
-    try:
-        # Only the class knows how far its holidays are known; asking for more is an error.
-        kind = type(xc.get_calendar(calendar))
-    except InvalidCalendarName:
-        raise CalendarError(
-            f"exchange_calendars {version('exchange-calendars')} has no calendar {calendar}. "
-            "Use 24x7, fx_24x5 or one of table trading_calendars."
-        ) from None
     day = pd.Timedelta(days=1)
     first, last = pd.Timestamp(begin.date()), pd.Timestamp(end.date()) - day
-    if (bound := kind.bound_min()) is not None:
-        first = max(first, bound)
-    if (bound := kind.bound_max()) is not None:
-        last = min(last, bound)
-    schedule = xc.get_calendar(calendar, start=first, end=last).schedule
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of pandas, for the library's authors
+        try:
+            # Only the class knows how far its holidays are known; asking for more is an error.
+            kind = type(xc.get_calendar(calendar))
+        except InvalidCalendarName:
+            raise CalendarError(
+                f"exchange_calendars {version('exchange-calendars')} has no calendar {calendar}. "
+                "Use 24x7, fx_24x5 or one of table trading_calendars."
+            ) from None
+        if (bound := kind.bound_min()) is not None:
+            first = max(first, bound)
+        if (bound := kind.bound_max()) is not None:
+            last = min(last, bound)
+        schedule = xc.get_calendar(calendar, start=first, end=last).schedule
     breaks = schedule["break_start"].notna()
     pieces = [
         schedule.loc[~breaks, ["open", "close"]],

@@ -205,11 +205,20 @@ class TouchedRange(Wire):
     to_utc: AwareDatetime
 
 
+class PageSchedule(Wire):
+    """In [from_utc, to_utc) bars are expected in these sessions [open, close) only."""
+
+    from_utc: AwareDatetime
+    to_utc: AwareDatetime
+    sessions: list[tuple[AwareDatetime, AwareDatetime]]
+
+
 class BarsPage(Wire):
     """JSON of ``agg_bars_page``: one symbol's bars in a range of time, one list per column, ``ts_us`` since 1970."""
 
     tasks: list[PageTask]
     touched: list[TouchedRange]
+    schedules: list[PageSchedule] = []
     raw: dict[str, list[Any]]
     derived: dict[str, list[Any]]
 

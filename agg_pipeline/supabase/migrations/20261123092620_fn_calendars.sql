@@ -117,6 +117,10 @@ begin
     raise exception 'the sessions of % from % to % are no sessions, or not in order', name, begins, ends using errcode = 'AG003',
       hint = 'Pass {calendar, from_utc, to_utc, version, sessions: [[open_utc, close_utc], ...]} with every session that touches the range.';
   end if;
+  if begins > known.to_utc or ends < known.from_utc then
+    raise exception 'the sessions of % are known from % to %, which % to % does not touch', name, known.from_utc, known.to_utc, begins, ends
+      using errcode = 'AG003', hint = 'Fill the years between as well; else they would count as closed.';
+  end if;
   -- Sessions that touch another coverage than this one are not spoken of, and stay.
   with stored as (
     select s.open_utc, s.close_utc from public.trading_sessions s
