@@ -275,3 +275,25 @@ class Calendars(Wire):
 
     calendars: list[CalendarUse]
     proposals: list[CalendarProposal]
+
+
+class Gap(Wire):
+    """A run of absent source bars, [from_utc, to_utc); ``missing``: those among them that were expected."""
+
+    from_utc: AwareDatetime
+    to_utc: AwareDatetime
+    kind: Literal["closed", "quiet", "missing"]
+    missing: int
+    age_seconds: int
+
+    def __str__(self) -> str:
+        return f"{self.from_utc:%Y-%m-%d %H:%M} to {self.to_utc:%Y-%m-%d %H:%M}"
+
+
+class GapReport(Task):
+    """JSON of ``agg_gap_report``: the gaps of a task's source in a range of time, and its rows counted."""
+
+    found: int = Field(description="Valid source rows, expected or not.")
+    rejected: int = Field(description="Source rows that were not valid; they count as absent.")
+    late: int = Field(description="Raw rows that came, or were last written, after the deadline of their window.")
+    gaps: list[Gap]

@@ -21,6 +21,7 @@ def fill_sessions(db: psycopg.Connection, *calendars: str, years: tuple[int, int
 
 def follow(db: psycopg.Connection, symbol: str, calendar: str, since: str | None = None) -> None:
     """From ``since`` (a UTC day; None: always) the symbol follows a calendar, whose sessions are filled."""
-    if calendar != "24x7":
+    unfilled = "select from trading_calendars where calendar = %s and calendar <> '24x7' and from_utc is null"
+    if db.execute(unfilled, [calendar]).fetchone() is not None:
         fill_sessions(db, calendar)
     db.execute("select public.agg_set_calendar(%s, %s, %s)", [symbol, calendar, since and f"{since}T00:00Z"])

@@ -11,6 +11,7 @@ from agg_pipeline.models import (
     Calendar,
     CalendarChange,
     Calendars,
+    GapReport,
     LoadResult,
     RebuildResult,
     SyncResult,
@@ -57,6 +58,12 @@ class DeskCalls(Calls):
             p_to_utc=end,
             p_dry_run=dry_run,
             p_derivation_version=version,
+        )
+
+    def gaps(self, task: Task, begin: dt.datetime, end: dt.datetime) -> GapReport:
+        """Runs of absent source bars of a task and what they mean; rejected and late rows counted (agg_gap_report)."""
+        return self._call(
+            "agg_gap_report", GapReport, p_symbol=task.symbol, p_tf=task.timeframe, p_from_utc=begin, p_to_utc=end
         )
 
     def calendars(self) -> Calendars:

@@ -69,7 +69,8 @@ returns jsonb language plpgsql volatile security definer set search_path = '' se
 declare
   dropped integer;
 begin
-  perform from public.core_asset_registry_all a where a.canonical_symbol = p_symbol for update;
+  perform from public.core_asset_registry_all a where a.canonical_symbol = p_symbol
+     for no key update;  -- an ingester that writes bars of the symbol goes on, and is not waited for
   if not found then
     raise exception 'unknown symbol: %', coalesce(p_symbol, 'null') using errcode = 'AG002', hint = 'Register it with agg_register_asset.';
   elsif p_from_utc <> date_bin('24 hours', p_from_utc, '2001-01-01 00:00:00+00') or not isfinite(p_from_utc) then
@@ -103,7 +104,7 @@ declare
   before tstzmultirange;
   result jsonb;
 begin
-  select * into known from public.trading_calendars c where c.calendar = name for update;
+  select * into known from public.trading_calendars c where c.calendar = name for no key update;
   if known.calendar is null or name = '24x7' then
     raise exception '% is no calendar that has sessions', coalesce(name, 'null') using errcode = 'AG003',
       hint = 'Table trading_calendars lists all that have; 24x7 needs none.';
