@@ -11,6 +11,9 @@ from agg_pipeline_tests.sql.helpers import at, clock, drop, put, refused, regist
 LATER = "2026-01-20T00:00"
 
 
+Gaps = list[tuple[str | None, str | None, str, int]]
+
+
 def gaps(
     db: psycopg.Connection,
     symbol: str,
@@ -18,15 +21,15 @@ def gaps(
     since: str = "00:00",
     until: str = LATER,
     now: str = LATER,
-) -> list[tuple[str | None, str | None, str, int]]:
-    """(from, to, kind, missing) of every gap but the last, open one after all bars."""
+) -> Gaps:
+    """(from, to, kind, missing) of every gap."""
     found = rows(db, "select * from agg_gaps(%s, %s, %s, %s, %s)", [symbol, timeframe, at(since), at(until), at(now)])
     assert all(row["age"] == at(now) - row["from_utc"] for row in found)
     return [(clock(row["from_utc"]), clock(row["to_utc"]), row["kind"], row["missing"]) for row in found]
 
 
 def open_gaps(db: psycopg.Connection, symbol: str, timeframe: str = "5m", **asked: str) -> Gaps:
-    return open_gaps(db, symbol, timeframe, **asked)
+    return [gap for gap in gaps(db, symbol, timeframe, **asked) if gap[2] != "closed"]
 
 
 @pytest.fixture
@@ -51,9 +54,7 @@ def test_planted_holes_are_found_exactly(stock: psycopg.Connection) -> None:
     for start, end in (("15:00", "15:01"), ("16:10", "16:42"), ("20:58", "21:00")):
         drop(stock, "ACME", start, end)
     drop(stock, "ACME", "2026-01-02T20:59", "2026-01-02T21:00")
-    missing = [
-        gap for gap in gaps(stock, "ACME", since="2026-01-01T00:00", until="2026-01-06T12:00") if gap[2] != "closed"
-    ]
+    missing = open_gaps(stock, "ACME", since="2026-01-01T00:00", until="2026-01-06T12:00")
     assert missing == [
         ("01-02 20:59", "01-02 21:00", "missing", 1),
         ("15:00", "15:01", "missing", 1),
