@@ -1,7 +1,7 @@
 """Checks of stored bars that owe nothing to the SQL that built them: five questions, asked of one symbol.
 
-Belongs here: what is asked, and how an answer is told. Reading pages and recomputing them: verify. One page is in
-memory at a time, and serves all questions.
+Belongs here: what is asked, and how an answer is told. Reading pages and recomputing them: verify. Which source bars
+are missing: agg_gaps, the one rule. One page is in memory at a time, and serves all questions.
 """
 
 import datetime as dt
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from agg_pipeline.gateway import AggGateway
-from agg_pipeline.models import TaskHealth
+from agg_pipeline.models import GapReport, TaskHealth
 from agg_pipeline.reference import PRICES, is_equal, window_starts
 from agg_pipeline.timeframes import LADDER, Timeframe
 from agg_pipeline.verify import Bars, Verdict, pages, read_page, recompute
@@ -51,7 +51,7 @@ class CheckResult:
     """What one check says about one timeframe of a symbol.
 
     Attributes:
-        checked: bars that were judged; for no_gaps windows that have or should have one, for lag tasks.
+        checked: bars that were judged; for no_gaps source bars that are there or should be, for lag tasks.
         waiting: windows that are wrong and wait to be built again; they are no findings.
         found: all findings.
         findings: the first KEPT of them, errors before warnings.
@@ -99,6 +99,15 @@ class CheckResult:
             window = task.cursor_utc or task.first_window_utc
             self._keep(Finding(self.symbol, self.timeframe, window, problem, lag - limit, "error"))
 
+    def take_gaps(self, report: GapReport) -> None:
+        """Judge the source of a task: a finding for each run of missing bars, quiet and closed ones are none."""
+        gaps = [gap for gap in report.gaps if gap.kind == "missing"]
+        self.checked += report.found + sum(gap.missing for gap in gaps)
+        self.found += len(gaps)
+        for gap in gaps[:KEPT]:
+            problem = f"{gap.missing} source bars are missing until {gap.to_utc:%Y-%m-%d %H:%M}"
+            self._keep(Finding(self.symbol, self.timeframe, gap.from_utc, problem, None, "warn"))
+
     def _keep(self, finding: Finding) -> None:
         self.findings = sorted([*self.findings, finding], key=lambda kept: kept.severity)[:KEPT]  # stable
 
@@ -135,6 +144,8 @@ def check_bars(
         del results["parents_agree", name]
     for name, task in tasks.items():
         results["lag", name].take_lag(task, max_lag_windows)
+        for page in pages(begin, end):
+            results["no_gaps", name].take_gaps(gateway.gaps(task, max(begin, page[0]), min(end, page[1])))
     before: dict[Timeframe, pd.DataFrame] = {}  # the last bar of the page before
     for page in pages(begin, end):
         if (bars := read_page(gateway, symbol, page)) is None:
@@ -152,7 +163,6 @@ def check_bars(
                 built = bars.tasks[timeframe]
                 first, stop = max(begin, built.first_window_utc), min(end, built.cursor_utc)
                 both = both[both["ts_utc"].between(first, stop, inclusive="left")]
-                _check_gaps(results["no_gaps", timeframe], bars, both, timeframe.minutes // source.minutes)
                 if ("parents_agree", timeframe) in results:
                     _check_parents(results["parents_agree", timeframe], bars, both, source)
     return list(results.values())
@@ -167,18 +177,6 @@ def _check_recomputation(results: Results, bars: Bars, verdict: Verdict) -> None
             rows = rows[(rows["timeframe"] == timeframe.value).to_numpy()]
             wrong = "{field} is {actual!r}, recomputed {expected!r}"
             result.take(bars, rows.assign(text=rows["problem"].map(texts).fillna(wrong), severity="error"))
-
-
-def _check_gaps(result: CheckResult, bars: Bars, both: pd.DataFrame, expected: int) -> None:
-    has_bar, found = both["timeframe"].notna(), both["found"].fillna(0)
-    should = 2 * found > expected
-    result.checked += int((has_bar | should).sum())
-    both = both.assign(found=found)
-    result.take(
-        bars,
-        _hits(both, should & ~has_bar, found, f"no bar, though its source holds {{found:.0f}} of {expected}"),
-        _hits(both, has_bar & ~should, -found, f"a bar, though its source holds {{found:.0f}} of {expected}"),
-    )
 
 
 def _check_parents(result: CheckResult, bars: Bars, both: pd.DataFrame, source: Timeframe) -> None:

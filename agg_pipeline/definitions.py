@@ -5,9 +5,9 @@ import os
 import dagster as dg
 
 from agg_pipeline.assets import bar_assets
-from agg_pipeline.jobs import build_job, build_retention_job
+from agg_pipeline.jobs import build_calendar_job, build_job, build_retention_job
 from agg_pipeline.resources import resources_for
-from agg_pipeline.schedules import EVERY_5_MINUTES, build_retention_schedule, build_schedule
+from agg_pipeline.schedules import EVERY_5_MINUTES, build_calendar_schedule, build_retention_schedule, build_schedule
 from agg_pipeline.sensors import build_catch_up_sensor, build_release_sensor, build_rerun_sensor
 from agg_pipeline.settings import load_settings
 
@@ -19,10 +19,15 @@ def build_definitions(*, cron_schedule: str = EVERY_5_MINUTES) -> dg.Definitions
     os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "1000")
     resources = resources_for(settings.env_name)
     job, retention = build_job(settings, resources), build_retention_job(settings, resources)
+    calendars = build_calendar_job(settings, resources)
     return dg.Definitions(
         assets=bar_assets(settings),
-        jobs=[job, retention],
-        schedules=[build_schedule(job, settings, cron_schedule=cron_schedule), build_retention_schedule(retention)],
+        jobs=[job, retention, calendars],
+        schedules=[
+            build_schedule(job, settings, cron_schedule=cron_schedule),
+            build_retention_schedule(retention),
+            build_calendar_schedule(calendars),
+        ],
         sensors=[
             build_catch_up_sensor(job, settings),
             build_rerun_sensor(job, settings),

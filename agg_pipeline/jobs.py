@@ -4,6 +4,7 @@ import dagster as dg
 
 from agg_pipeline import tags
 from agg_pipeline.ops import aggregate, close_run, finish, select_due
+from agg_pipeline.refreshing import refresh_calendars
 from agg_pipeline.retention import delete_old_runs
 from agg_pipeline.selection import SelectConfig
 from agg_pipeline.settings import Settings
@@ -53,6 +54,17 @@ def build_retention_job(settings: Settings, resources: dict[str, object]) -> dg.
         name="retention",
         description="Deletes runs that ended RETENTION_DAYS ago, with their event logs and their rows in ops_runlog.",
         tags=environment_tags(settings) | {"dagster/max_runtime": "3600"},
+        resource_defs=resources | {"io_manager": dg.mem_io_manager},
+        executor_def=dg.in_process_executor,
+    )
+
+
+def build_calendar_job(settings: Settings, resources: dict[str, object]) -> dg.JobDefinition:
+    """Job calendars for one environment."""
+    return refresh_calendars.to_job(
+        name="calendars",
+        description="Fills trading_sessions for years ahead, and logs every session that is otherwise now.",
+        tags=environment_tags(settings) | {"dagster/max_runtime": "900"},
         resource_defs=resources | {"io_manager": dg.mem_io_manager},
         executor_def=dg.in_process_executor,
     )

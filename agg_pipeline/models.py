@@ -205,10 +205,95 @@ class TouchedRange(Wire):
     to_utc: AwareDatetime
 
 
+class PageSchedule(Wire):
+    """In [from_utc, to_utc) bars are expected in these sessions [open, close) only."""
+
+    from_utc: AwareDatetime
+    to_utc: AwareDatetime
+    sessions: list[tuple[AwareDatetime, AwareDatetime]]
+
+
 class BarsPage(Wire):
     """JSON of ``agg_bars_page``: one symbol's bars in a range of time, one list per column, ``ts_us`` since 1970."""
 
     tasks: list[PageTask]
     touched: list[TouchedRange]
+    schedules: list[PageSchedule] = []
     raw: dict[str, list[Any]]
     derived: dict[str, list[Any]]
+
+
+class Calendar(Wire):
+    """Sessions [open, close) that touch [from_utc, to_utc), all, in order: what ``agg_refresh_calendar`` takes."""
+
+    calendar: str
+    from_utc: AwareDatetime
+    to_utc: AwareDatetime
+    version: str = Field(description="Where the sessions come from.")
+    sessions: list[tuple[AwareDatetime, AwareDatetime]]
+
+
+class SessionChange(Wire):
+    """A session that was known otherwise before."""
+
+    change: Literal["added", "removed"]
+    open_utc: AwareDatetime
+    close_utc: AwareDatetime
+
+
+class CalendarChange(Wire):
+    """JSON of ``agg_refresh_calendar``: what a refresh changes, or would change."""
+
+    calendar: str
+    sessions: int = Field(description="All of the range that was given.")
+    added: int
+    removed: int
+    changes: list[SessionChange] = Field(description="Those of the time that had been filled before.")
+    ranges_touched: int = Field(0, description="Ranges of windows that expect other bars now, to be rebuilt.")
+
+
+class CalendarUse(Wire):
+    """A calendar that assets follow; ``from_utc`` to ``to_utc`` is the time of which all sessions are known."""
+
+    calendar: str
+    symbols: int
+    from_utc: AwareDatetime | None
+    to_utc: AwareDatetime | None
+    version: str | None
+    refreshed_at: AwareDatetime | None
+
+
+class CalendarProposal(Wire):
+    """An asset that looks as if it should follow another calendar."""
+
+    symbol: str = Field(alias="canonical_symbol")
+    calendar: str
+
+
+class Calendars(Wire):
+    """JSON of ``agg_calendars``."""
+
+    calendars: list[CalendarUse]
+    proposals: list[CalendarProposal]
+
+
+class Gap(Wire):
+    """A run of absent source bars, [from_utc, to_utc); ``missing``: those among them that were expected."""
+
+    from_utc: AwareDatetime
+    to_utc: AwareDatetime
+    kind: Literal["closed", "quiet", "missing"]
+    missing: int
+    age_seconds: int
+
+    def __str__(self) -> str:
+        return f"{self.from_utc:%Y-%m-%d %H:%M} to {self.to_utc:%Y-%m-%d %H:%M}"
+
+
+class GapReport(Task):
+    """JSON of ``agg_gap_report``: the gaps of a task's source in a range of time, and its rows counted."""
+
+    found: int = Field(description="Valid source rows, expected or not.")
+    rejected: int = Field(description="Source rows that were not valid; they count as absent.")
+    late: int = Field(description="Raw rows that came, or were last written, after the deadline of their window.")
+    gaps: list[Gap]

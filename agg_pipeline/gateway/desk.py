@@ -5,7 +5,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from agg_pipeline.gateway.calls import Calls
-from agg_pipeline.models import BarsPage, BarSummary, LoadResult, RebuildResult, SyncResult, Task, TaskHealth
+from agg_pipeline.models import (
+    BarsPage,
+    BarSummary,
+    Calendar,
+    CalendarChange,
+    Calendars,
+    GapReport,
+    LoadResult,
+    RebuildResult,
+    SyncResult,
+    Task,
+    TaskHealth,
+)
 
 
 class DeskCalls(Calls):
@@ -47,6 +59,26 @@ class DeskCalls(Calls):
             p_dry_run=dry_run,
             p_derivation_version=version,
         )
+
+    def gaps(self, task: Task, begin: dt.datetime, end: dt.datetime) -> GapReport:
+        """Runs of absent source bars of a task and what they mean; rejected and late rows counted (agg_gap_report)."""
+        return self._call(
+            "agg_gap_report", GapReport, p_symbol=task.symbol, p_tf=task.timeframe, p_from_utc=begin, p_to_utc=end
+        )
+
+    def calendars(self) -> Calendars:
+        """Trading calendars that assets follow, and how far their sessions are known (agg_calendars)."""
+        return self._call("agg_calendars", Calendars)
+
+    def refresh_calendar(self, calendar: Calendar, *, dry_run: bool) -> CalendarChange:
+        """Replace a calendar's sessions in the range that it covers, or plan to (agg_refresh_calendar)."""
+        return self._call(
+            "agg_refresh_calendar", CalendarChange, p_calendar=calendar.model_dump(mode="json"), p_dry_run=dry_run
+        )
+
+    def set_calendar(self, symbol: str, calendar: str, *, begin: dt.datetime | None = None) -> None:
+        """From ``begin`` on (a midnight UTC; None: always) the symbol follows this calendar (agg_set_calendar)."""
+        self._call("agg_set_calendar", object, p_symbol=symbol, p_calendar=calendar, p_from_utc=begin)
 
     def pause(
         self, symbol: str, timeframe: str | None, *, reason: str, actor: str, until: dt.datetime | None = None

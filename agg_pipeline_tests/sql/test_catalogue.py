@@ -43,6 +43,9 @@ SERVICE_ROLE = {
     "ops_runlog": {"SELECT"},
     "ops_issues": {"SELECT", "INSERT"},
     "quality_workerhealth": {"SELECT", "INSERT"},
+    "trading_calendars": {"SELECT"},
+    "trading_sessions": {"SELECT"},
+    "trading_calendar_changes": {"SELECT"},
 }
 
 

@@ -13,7 +13,7 @@ PACKAGE = Path(agg_pipeline.__file__).parent
 # Each may import what stands above it, never its neighbours of the same line or what stands below.
 ROAD: list[set[str]] = [
     {"settings", "tags"},
-    {"timeframes"},
+    {"timeframes", "trading_hours"},
     {"models"},
     {"outcomes"},
     {"barrow"},
@@ -21,11 +21,11 @@ ROAD: list[set[str]] = [
     {"errors"},
     {"transport"},
     {"gateway"},
-    {"verify"},
+    {"calendars", "verify"},
     {"checks"},
     {"resources"},
     {"work"},
-    {"closing", "filling", "retention"},
+    {"closing", "filling", "refreshing", "retention"},
     {"selection"},
     {"ops"},
     {"jobs"},

@@ -61,7 +61,7 @@ with task as materialized (
          and source.canonical_symbol = t.canonical_symbol and source.timeframe = t.source_timeframe
 ), judged as (
   select t.canonical_symbol, t.timeframe, bar, bar.ts_utc as starts, bar.ts_utc + t.length as ends,
-         bar.source_candles >= bar.expected_candles
+         bar.source_candles - bar.off_session >= bar.expected_candles
          or ((p_ignore_confirmation
               or p_now_utc >= bar.ts_utc + t.length + t.deadline
               or (t.newest_utc >= bar.ts_utc + t.length and p_now_utc >= bar.ts_utc + t.length + t.delay))

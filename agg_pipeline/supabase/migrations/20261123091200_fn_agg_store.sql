@@ -33,11 +33,12 @@ begin
              when f.quality_score is null then 'retired'
              when l.id is null then 'created'
              when (f.open, f.high, f.low, f.close, f.vol, f.vwap, f.trade_count, f.is_partial, f.source_timeframe,
-                   f.source_candles, f.expected_candles, f.quality_score, nullif(f.source_rejected, 0), f.rejected)
+                   f.source_candles, f.expected_candles, f.quality_score, nullif(f.source_rejected, 0), f.rejected,
+                   nullif(f.off_session, 0))
                   is distinct from
                   (l.open, l.high, l.low, l.close, l.vol, l.vwap, l.trade_count::bigint, l.is_partial, l.source_timeframe,
                    l.source_candles, l.expected_candles, l.quality_score, (l.raw -> 'rejected_count')::integer,
-                   l.raw -> 'rejected') then 'revised'
+                   l.raw -> 'rejected', (l.raw -> 'off_session')::integer) then 'revised'
              when p_restamp and l.derivation_version <> p_derivation_version then 'revised'
              else 'unchanged'
            end as outcome
@@ -58,7 +59,8 @@ begin
            1 + coalesce(v.live_revision, last.revision, 0),
            case when v.source_rejected > 0
                 then origin.raw || jsonb_build_object('rejected_count', v.source_rejected, 'rejected', v.rejected)
-                else origin.raw end,
+                else origin.raw end
+           || case when v.off_session > 0 then jsonb_build_object('off_session', v.off_session) else '{}' end,
            stamp, stamp
       from verdict v join public.agg_timeframes t on t.timeframe = v.tf
      cross join lateral (
