@@ -26,10 +26,12 @@ ROAD: list[set[str]] = [
     {"resources"},
     {"work"},
     {"closing", "filling", "retention"},
-    {"selection"},
+    {"figures"},
+    {"evaluations"},
+    {"inspecting", "selection", "watching"},
     {"ops"},
     {"jobs"},
-    {"schedules", "sensors", "assets"},
+    {"schedules", "sensors", "assets", "asset_checks"},
     {"definitions"},
 ]
 # Beside the road: what each may import, and nobody but cli imports them.
