@@ -12,10 +12,10 @@ from pydantic import Field
 
 from agg_pipeline.closing import closed_if_terminated
 from agg_pipeline.errors import GatewayError
-from agg_pipeline.evaluations import RAW_ASSET, asset_key
+from agg_pipeline.evaluations import RAW_ASSET, asset_key, check_results, check_specs
 from agg_pipeline.figures import Metadata, day_metadata, plan_table, range_metadata, runlog_metadata
 from agg_pipeline.filling import Filled, Tell, fill
-from agg_pipeline.inspecting import Inspection, inspect_range
+from agg_pipeline.inspecting import Inspection, check_recent, inspect_range
 from agg_pipeline.resources import SupabaseResource
 from agg_pipeline.settings import Settings, load_settings
 from agg_pipeline.tags import PROGRESS
@@ -40,6 +40,19 @@ class BackfillConfig(dg.Config):
     dry_run: bool = Field(default=False, description="Change nothing; show as a table what would change.")
 
 
+def bar_checks() -> dg.AssetChecksDefinition:
+    """What can be checked of raw bars; ticks and backfills report it as well."""
+
+    @dg.asset_check(
+        asset=RAW.key, name="prices_sane", description="A raw bar with such prices counts as missing, or looks odd."
+    )
+    def prices_sane(context: dg.AssetCheckExecutionContext, supabase: SupabaseResource) -> dg.AssetCheckResult:
+        (result,) = check_results(context.selected_asset_check_keys, _recent(supabase, None))
+        return result
+
+    return prices_sane
+
+
 def bar_assets(settings: Settings) -> list[dg.AssetSpec | dg.AssetsDefinition]:
     """Raw bars, and all derived timeframes as one definition of which any part can be backfilled."""
     specs = [
@@ -57,6 +70,7 @@ def bar_assets(settings: Settings) -> list[dg.AssetSpec | dg.AssetsDefinition]:
     @dg.multi_asset(
         name="backfill_bars",
         specs=specs,
+        check_specs=check_specs(),
         can_subset=True,
         partitions_def=dg.DailyPartitionsDefinition(settings.first_day.isoformat(), end_offset=1),
         # One run for a range of days: a run a day would spend most of its time on starting.
@@ -66,7 +80,10 @@ def bar_assets(settings: Settings) -> list[dg.AssetSpec | dg.AssetsDefinition]:
     )
     def backfill_bars(
         context: dg.AssetExecutionContext, config: BackfillConfig, supabase: SupabaseResource
-    ) -> Iterator[dg.MaterializeResult[None]]:
+    ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+        if not context.selected_asset_keys:  # the button Execute of the checks
+            yield from check_results(context.selected_asset_check_keys, _recent(supabase, config.symbols))
+            return
         days = context.partition_time_window
         chosen = [t for t in LADDER if dg.AssetKey(asset_key(t)) in context.selected_asset_keys]
         began = time.monotonic()
@@ -74,14 +91,16 @@ def bar_assets(settings: Settings) -> list[dg.AssetSpec | dg.AssetsDefinition]:
             filled = _fill_all(context, config, supabase, chosen, days.start, days.end)
         table = plan_table(filled)
         context.log.info("%s\n\n%s", "What would change:" if config.dry_run else "What was done:", table)
-        if not config.dry_run:
-            seconds = time.monotonic() - began
-            seen = _inspected(context, supabase, filled, chosen, days.start, days.end)
-            for timeframe in chosen:
-                _describe(context, timeframe, seen, range_metadata(timeframe, filled, seen.bars, seconds))
-                yield dg.MaterializeResult(asset_key=asset_key(timeframe))
+        seconds = time.monotonic() - began
+        seen = _inspected(context, supabase, filled, chosen, days.start, days.end)
+        for timeframe in () if config.dry_run else chosen:
+            _describe(context, timeframe, seen, range_metadata(timeframe, filled, seen.bars, seconds))
+            yield dg.MaterializeResult(asset_key=asset_key(timeframe))
+        if seen.evaluations:
             for evaluation in seen.evaluations:
-                context.log_event(evaluation)
+                if evaluation.asset_key == RAW.key:
+                    context.log_event(evaluation)
+            yield from check_results(context.selected_asset_check_keys, seen.evaluations)
         if failed := [one for one in filled if one.failed]:
             raise dg.Failure(
                 f"{len(failed)} of {len(filled)} symbols failed: "
@@ -134,6 +153,13 @@ def _fill_all(
     except GatewayError as exc:
         context.log.warning("The bars stand, but the run could not be closed in ops_runlog. %s", exc)
     return filled
+
+
+def _recent(supabase: SupabaseResource, symbols: list[str] | None) -> list[dg.AssetCheckEvaluation]:
+    try:
+        return check_recent(supabase.gateway, symbols)
+    except (GatewayError, ValueError) as exc:
+        raise dg.Failure(f"Nothing was checked: {exc}", allow_retries=False) from None
 
 
 def _inspected(

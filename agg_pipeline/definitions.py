@@ -2,8 +2,7 @@
 
 import dagster as dg
 
-from agg_pipeline.asset_checks import bar_checks
-from agg_pipeline.assets import bar_assets
+from agg_pipeline.assets import bar_assets, bar_checks
 from agg_pipeline.jobs import build_job, build_retention_job
 from agg_pipeline.resources import resources_for
 from agg_pipeline.schedules import EVERY_5_MINUTES, build_retention_schedule, build_schedule

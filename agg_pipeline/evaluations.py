@@ -4,7 +4,7 @@ Ticks, backfills and the button on the page all report under the same names. An 
 were looked at, and says which those were; the newest one gives the colour, the older ones stay in its history.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -33,8 +33,8 @@ def asset_key(timeframe: str) -> str:
 
 
 def check_specs() -> list[dg.AssetCheckSpec]:
-    """The checks of all assets, as evaluations name them."""
-    asked = [(RAW_ASSET, "prices_sane")]
+    """The checks of the derived bars, as evaluations name them."""
+    asked = []
     for timeframe, source in LADDER.items():
         names = [name for name in _QUESTIONS if name != "parents_agree" or source != Timeframe.M1]
         asked += [(asset_key(timeframe), name) for name in names]
@@ -73,6 +73,23 @@ def evaluations(results: Iterable["CheckResult"], looked_at: str) -> Iterator[dg
             severity=dg.AssetCheckSeverity.ERROR if is_error else dg.AssetCheckSeverity.WARN,
             description=said,
             metadata=metadata,
+        )
+
+
+def check_results(
+    asked: Collection[dg.AssetCheckKey], found: Iterable[dg.AssetCheckEvaluation]
+) -> Iterator[dg.AssetCheckResult]:
+    """Evaluations as the results of checks that a step was asked for: one for each of them."""
+    by_key = {one.asset_check_key: one for one in found}
+    for key in sorted(asked, key=lambda key: key.to_user_string()):
+        one = by_key.get(key)
+        yield dg.AssetCheckResult(
+            asset_key=key.asset_key,
+            check_name=key.name,
+            passed=one is None or one.passed,
+            severity=one.severity if one else dg.AssetCheckSeverity.ERROR,
+            description=one.description if one else "There were no bars to look at.",
+            metadata=one.metadata if one else {},
         )
 
 

@@ -14,13 +14,16 @@ import dagster as dg
 from agg_pipeline.evaluations import evaluations
 from agg_pipeline.gateway import AggGateway
 from agg_pipeline.models import BarSummary, DayOfBars
-from agg_pipeline.timeframes import Timeframe
+from agg_pipeline.timeframes import LADDER, Timeframe
 
 MAX_DAYS = 60
 """Days that are read, of all symbols together: 86,400 raw 1m bars."""
 
 PICTURES = 3
 """Symbols that are drawn."""
+
+RECENT_DAYS = 7
+"""What the button *Execute* of the checks looks at, of each symbol."""
 
 _DAY = dt.timedelta(days=1)
 Span = tuple[dt.datetime, dt.datetime]
@@ -58,13 +61,13 @@ def inspect_range(
     """
     import pandas as pd  # takes longer to load than Dagster's other processes should wait for
 
-    from agg_pipeline.checks import CheckResult, check_bars
+    from agg_pipeline.checks import check_bars
     from agg_pipeline.picture import NEWEST, as_markdown, candles_svg
     from agg_pipeline.verify import Bars
 
     chosen = _spread(symbols, MAX_DAYS)
     parts = spans(begin, end, MAX_DAYS // max(1, len(chosen)))
-    results: list[CheckResult] = []
+    results = []
     newest: dict[Timeframe, dict[str, pd.DataFrame]] = {timeframe: {} for timeframe in timeframes}
 
     def keep(symbol: str, bars: Bars) -> None:
@@ -76,11 +79,8 @@ def inspect_range(
         health = gateway.health([symbol])
         for first, stop in parts:
             seen = partial(keep, symbol) if stop == end and symbol in chosen[:PICTURES] else None
-            results += check_bars(
-                gateway, symbol, begin=first, end=stop, timeframes=timeframes, health=health, seen=seen
-            )
-    # A backfill says nothing about how far the tasks are: what lies behind its range may never have been built.
-    results = [one for one in results if one.check != "lag" and one.checked]
+            found = check_bars(gateway, symbol, begin=first, end=stop, timeframes=timeframes, health=health, seen=seen)
+            results += [one for one in found if one.check != "lag" or stop == end]  # which is of now, not of a range
     pictures = {
         timeframe: "\n\n".join(
             as_markdown(candles_svg(bars, title=f"{symbol} {timeframe}")) for symbol, bars in drawn.items()
@@ -93,6 +93,25 @@ def inspect_range(
         evaluations=list(evaluations(results, _said(symbols, chosen, begin, end, parts))),
         pictures=pictures,
     )
+
+
+def check_recent(gateway: AggGateway, symbols: Sequence[str] | None) -> list[dg.AssetCheckEvaluation]:
+    """Check the last days of symbols, all if none are named.
+
+    Raises:
+        ValueError: there are no tasks of a symbol.
+        GatewayError: the bars could not be read.
+    """
+    from agg_pipeline.checks import check_bars
+
+    gateway.check_contract()
+    tasks, results = [task for task in gateway.health(symbols) if task.timeframe in LADDER], []
+    for symbol in symbols or dict.fromkeys(task.symbol for task in tasks):
+        own = [task for task in tasks if task.symbol == symbol]
+        end = max((task.cursor_utc or task.first_window_utc for task in own), default=dt.datetime.now(dt.UTC))
+        results += check_bars(gateway, symbol, begin=end - RECENT_DAYS * _DAY, end=end, health=own)
+    count = len({result.symbol for result in results})
+    return list(evaluations(results, f"the last {RECENT_DAYS} days of {count} symbol{'' if count == 1 else 's'}"))
 
 
 def _spread(symbols: Sequence[str], most: int) -> Sequence[str]:

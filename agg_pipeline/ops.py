@@ -169,7 +169,7 @@ def close_run(context: dg.OpExecutionContext, supabase: SupabaseResource, result
             context, "A sample of the bars", nothing,
             lambda: sample_checks(supabase.gateway, outcomes, figures, seed=context.run_id),
         ):  # fmt: skip
-            context.log_event(evaluation)
+            context.log_event(evaluation)  # type: ignore[arg-type] # its annotation forgot them
     if failed:
         shown = "; ".join(f"{o} ({o.kind}): {o.error}" for o in failed[:10])
         raise dg.Failure(

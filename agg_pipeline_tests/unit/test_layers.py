@@ -31,7 +31,7 @@ ROAD: list[set[str]] = [
     {"inspecting", "selection", "watching"},
     {"ops"},
     {"jobs"},
-    {"schedules", "sensors", "assets", "asset_checks"},
+    {"schedules", "sensors", "assets"},
     {"definitions"},
 ]
 # Beside the road: what each may import, and nobody but cli imports them.
