@@ -1,11 +1,13 @@
 """Checks of stored bars that owe nothing to the SQL that built them: five questions, asked of one symbol.
 
+The prices of raw bars are looked at too; what is wrong with one is a warning, for it counts as missing.
+
 Belongs here: what is asked, and how an answer is told. Reading pages and recomputing them: verify. Which source bars
 are missing: agg_gaps, the one rule. One page is in memory at a time, and serves all questions.
 """
 
 import datetime as dt
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -21,10 +23,11 @@ from agg_pipeline.verify import Bars, Verdict, pages, read_page, recompute
 Severity = Literal["warn", "error"]
 Flags: TypeAlias = "pd.Series[bool]"
 Floats: TypeAlias = "pd.Series[float]"
-Results: TypeAlias = "dict[tuple[str, str], CheckResult]"  # by check and timeframe
+Results: TypeAlias = "dict[tuple[str, str], CheckResult]"  # by check and timeframe, of derived bars
 CHECKS = ("matches_recomputation", "no_gaps", "parents_agree", "prices_sane", "lag")
 KEPT = 20  # findings of a check and timeframe that are kept; all are counted
 MAX_LAG_WINDOWS = 3
+CATCHING_UP = dt.timedelta(hours=1)  # since its last success; a task that is behind for longer is stuck
 MAX_JUMP = 0.5  # from a close to the next open, relative to the close
 _NUMBERS = [*PRICES, "vol", "vwap", "trade_count"]
 _VWAP_TOLERANCE = 1e-9  # relative: the last bits of a quotient of sums may lie outside of low to high
@@ -55,11 +58,13 @@ class CheckResult:
         waiting: windows that are wrong and wait to be built again; they are no findings.
         found: all findings.
         findings: the first KEPT of them, errors before warnings.
+        of_raw: it is about raw bars.
     """
 
     check: str
     symbol: str
     timeframe: str
+    of_raw: bool = False
     checked: int = 0
     waiting: int = 0
     found: int = 0
@@ -79,6 +84,8 @@ class CheckResult:
         if not (some := [rows for rows in hits if not rows.empty]):
             return
         rows = pd.concat(some, ignore_index=True)
+        if self.of_raw:
+            rows = rows.assign(severity="warn")
         waits = bars.waits(rows["ts_utc"], Timeframe(self.timeframe))
         self.waiting += rows["ts_utc"][waits].nunique()
         rows = rows[~waits].sort_values(["severity", "ts_utc"], kind="stable")  # "error" before "warn"
@@ -89,15 +96,22 @@ class CheckResult:
             self._keep(Finding(self.symbol, self.timeframe, ts, problem, by, row["severity"]))
 
     def take_lag(self, task: TaskHealth, limit: int) -> None:
-        """Judge how far a task is behind its source. One that is paused or disabled is meant to be behind."""
+        """Judge how far a task is behind its source: a warning while it works at that, an error when it is stuck.
+
+        One that is paused or disabled is meant to be behind.
+        """
         if task.is_paused or not task.enabled or task.status == "disabled":
             return
         self.checked += 1
         if (lag := task.lag_windows or 0) > limit:
             self.found += 1
+            since = dt.datetime.now(dt.UTC) - CATCHING_UP
+            catches_up = task.last_successful_at_utc is not None and task.last_successful_at_utc > since
             problem = f"{lag} windows behind the newest source bar, at most {limit} are allowed"
+            problem += ", but catching up" if catches_up else ""
+            severity: Severity = "warn" if catches_up else "error"
             window = task.cursor_utc or task.first_window_utc
-            self._keep(Finding(self.symbol, self.timeframe, window, problem, lag - limit, "error"))
+            self._keep(Finding(self.symbol, self.timeframe, window, problem, lag - limit, severity))
 
     def take_gaps(self, report: GapReport) -> None:
         """Judge the source of a task: a finding for each run of missing bars, quiet and closed ones are none."""
@@ -120,6 +134,8 @@ def check_bars(
     end: dt.datetime,
     timeframes: Collection[str] = (),
     max_lag_windows: int = MAX_LAG_WINDOWS,
+    health: Sequence[TaskHealth] | None = None,
+    seen: Callable[[Bars], None] | None = None,
 ) -> list[CheckResult]:
     """Ask all CHECKS of the windows of a symbol that start in [begin, end), and of its tasks as they stand now.
 
@@ -127,14 +143,16 @@ def check_bars(
 
     Args:
         timeframes: those to judge; empty: all that can be recomputed.
+        health: of the symbol's tasks, if it was read already.
+        seen: gets each page that was read, for whoever wants to draw what was judged.
     Returns:
         One result for each check and timeframe that has a task, in the order of CHECKS; parents_agree has none for a
-        timeframe that is built from raw 1m bars.
+        timeframe that is built from raw 1m bars. Then prices_sane of the raw bars, if there are any.
     Raises:
         ValueError: the symbol has no such tasks, or a time is not in UTC.
         GatewayError: the database could not be asked.
     """
-    health = [task for task in gateway.health([symbol]) if task.timeframe in LADDER]
+    health = [task for task in health or gateway.health([symbol]) if task.timeframe in LADDER]
     tasks = {task.timeframe: task for task in health if not timeframes or task.timeframe in timeframes}
     if not tasks:
         raise ValueError(f"there are no tasks of {symbol}" + (f" for {', '.join(timeframes)}" if timeframes else ""))
@@ -146,18 +164,25 @@ def check_bars(
         results["lag", name].take_lag(task, max_lag_windows)
         for page in pages(begin, end):
             results["no_gaps", name].take_gaps(gateway.gaps(task, max(begin, page[0]), min(end, page[1])))
+    raw: CheckResult | None = None
     before: dict[Timeframe, pd.DataFrame] = {}  # the last bar of the page before
-    for page in pages(begin, end):
+    for page in pages(begin, end, max((Timeframe(name) for name in tasks), key=lambda timeframe: timeframe.minutes)):
         if (bars := read_page(gateway, symbol, page)) is None:
             continue
+        if seen is not None:
+            seen(bars)
         _check_recomputation(results, bars, recompute(bars, begin=begin, end=end, timeframes=tasks))
         levels = {timeframe: _numbers(bars.stored(timeframe)) for timeframe in {*bars.tasks, bars.base} if timeframe}
         sources = {source: _fit(levels[source], source) for source in {*LADDER.values()} & levels.keys()}
+        if bars.base:
+            raw = raw or CheckResult("prices_sane", symbol, bars.base.value, of_raw=True)
+        for timeframe, stored in levels.items():
+            if (judged := raw if timeframe == bars.base else results.get(("prices_sane", timeframe))) is not None:
+                rows = pd.concat([before[timeframe], stored]) if timeframe in before else stored
+                _check_prices(judged, bars, rows, max(begin, page[0]), end)
+                before[timeframe] = stored.tail(1)
         for timeframe in [known for known in bars.tasks if known in tasks]:
             stored, source = levels[timeframe], LADDER[timeframe]
-            rows = pd.concat([before[timeframe], stored]) if timeframe in before else stored
-            _check_prices(results["prices_sane", timeframe], bars, rows, max(begin, page[0]), end)
-            before[timeframe] = stored.tail(1)
             if source in sources:
                 both = stored.merge(_windows(sources[source], timeframe), on="ts_utc", how="outer")
                 built = bars.tasks[timeframe]
@@ -165,7 +190,7 @@ def check_bars(
                 both = both[both["ts_utc"].between(first, stop, inclusive="left")]
                 if ("parents_agree", timeframe) in results:
                     _check_parents(results["parents_agree", timeframe], bars, both, source)
-    return list(results.values())
+    return [*results.values(), *([raw] if raw else [])]
 
 
 def _check_recomputation(results: Results, bars: Bars, verdict: Verdict) -> None:
