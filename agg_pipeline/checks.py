@@ -103,7 +103,7 @@ class CheckResult:
         if task.is_paused or not task.enabled or task.status == "disabled":
             return
         self.checked += 1
-        if (lag := task.lag_windows or 0) > limit:
+        if (lag := task.backlog_windows or 0) > limit:
             self.found += 1
             since = dt.datetime.now(dt.UTC) - CATCHING_UP
             catches_up = task.last_successful_at_utc is not None and task.last_successful_at_utc > since

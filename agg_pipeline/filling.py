@@ -66,7 +66,7 @@ def fill(
         )  # fmt: skip
     filled = Filled(symbol=symbol)
     if dry_run:
-        filled = filled.model_copy(update={"unbuilt": {t.value: tasks[t].lag_windows or 0 for t in wanted}})
+        filled = filled.model_copy(update={"unbuilt": {t.value: tasks[t].backlog_windows or 0 for t in wanted}})
     else:
         filled = _build(gateway, filled, _with_sources(wanted, tasks), end, settings, owner, tell)
     for root in (t for t in wanted if LADDER[t] not in wanted):

@@ -91,16 +91,31 @@ class FinishResult(Task):
     error: Refusal | None = None
 
 
-class TaskHealth(Task):
-    """Row of ``agg_health``."""
+State = Literal[
+    "disabled", "paused", "failed", "stalled", "waiting for data", "catching up", "waiting for source", "current"
+]
 
+
+class TaskHealth(Task):
+    """Row of ``agg_health``. ``lag`` is by the session clock, ``backlog`` by the source."""
+
+    state: State
+    reason: str | None = Field(description="Why it is in this state; None where there is nothing to say.")
+    source_timeframe: str | None
     status: str
     enabled: bool
     cursor_utc: AwareDatetime | None
     first_window_utc: AwareDatetime
     newest_source_utc: AwareDatetime | None
     lag_windows: int | None
+    lag_seconds: int | None = Field(description="Open market between the next window and the one in progress.")
+    backlog_windows: int | None = Field(description="Windows that the source has left behind and that are not built.")
+    touched_windows: int = Field(description="Built windows whose source changed, to be built again.")
+    source_silent_seconds: int | None = Field(description="Open market since the end of the newest source bar.")
+    completeness_hour: float | None = Field(description="Bars built of those expected, 0 to 1; None: none expected.")
+    completeness_day: float | None
     next_run_at: AwareDatetime | None
+    last_attempted_at_utc: AwareDatetime | None
     last_successful_at_utc: AwareDatetime | None
     hard_fail_streak: int
     transient_streak: int
@@ -108,6 +123,7 @@ class TaskHealth(Task):
     paused_at_utc: AwareDatetime | None
     paused_until_utc: AwareDatetime | None
     lease_owner: str | None
+    lease_expires_at: AwareDatetime | None
 
     @property
     def is_paused(self) -> bool:

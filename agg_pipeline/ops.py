@@ -198,7 +198,7 @@ def _materialization(
 ) -> dg.AssetMaterialization:
     metadata: dict[str, dg.MetadataValue] = {name: dg.MetadataValue.int(getattr(total, name)) for name in PLOTTED}
     if (lag := figures.lag(total.timeframe)) is not None:
-        metadata["lag_windows"] = dg.MetadataValue.int(lag)
+        metadata["backlog_windows"] = dg.MetadataValue.int(lag)
     if total.newest_window_utc is not None:
         metadata["newest_window_utc"] = dg.MetadataValue.timestamp(total.newest_window_utc)
         if (day := figures.day(total.timeframe, total.newest_window_utc.date())) is not None:

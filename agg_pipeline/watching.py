@@ -35,7 +35,7 @@ class Figures:
 
     def lag(self, timeframe: str) -> int | None:
         """The most windows that a task is behind its source; None if none was looked at."""
-        return max((task.lag_windows or 0 for task in self.health if task.timeframe == timeframe), default=None)
+        return max((task.backlog_windows or 0 for task in self.health if task.timeframe == timeframe), default=None)
 
     def day(self, timeframe: str, day: dt.date) -> DayOfBars | None:
         return next((one for one in self.days if (one.timeframe, one.day) == (timeframe, day)), None)

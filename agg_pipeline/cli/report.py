@@ -24,7 +24,7 @@ def status_table(tasks: Iterable[TaskHealth]) -> Table:
             _state(task),
             _time(task.cursor_utc),
             _time(task.newest_source_utc),
-            "-" if task.lag_windows is None else str(task.lag_windows),
+            "-" if task.backlog_windows is None else str(task.backlog_windows),
             str(task.hard_fail_streak + task.transient_streak),
             task.last_error or "",
         )
@@ -33,7 +33,7 @@ def status_table(tasks: Iterable[TaskHealth]) -> Table:
 
 def bar_table(bars: Iterable[BarSummary], health: Iterable[TaskHealth]) -> Table:
     """One row per symbol and timeframe: live bars by quality score (2 complete ... -1 poor) and lag in windows."""
-    lag = {(h.symbol, h.timeframe): h.lag_windows for h in health}
+    lag = {(h.symbol, h.timeframe): h.backlog_windows for h in health}
     table = Table(title="Bars", title_justify="left")
     for name in ("symbol", "timeframe"):
         table.add_column(name)

@@ -102,7 +102,7 @@ def test_one_materialization_a_timeframe_with_figures_that_plot(
     assert figures["newest_window_utc"] == (BEGIN + dt.timedelta(hours=3, minutes=55)).timestamp()
     assert figures | {"tasks": 3, "bars_created": 144, "windows_processed": 144, "failed": 0} == figures
     quality = {"bars_of_day": 144, "quality_2": 144, "quality_1": 0, "quality_0": 0, "quality_minus_1": 0}
-    assert figures | quality | {"lag_windows": 0} == figures
+    assert figures | quality | {"backlog_windows": 0} == figures
     assert "| 2026-01-05 | 144 | 0 | 0 | 0 |" in figures["quality"]
     assert result.run_id in figures["ops_runlog"]
 

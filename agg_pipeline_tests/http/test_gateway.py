@@ -41,7 +41,7 @@ def test_any_symbol_makes_the_whole_way(gateway: AggGateway, clean: psycopg.Conn
     assert assert_equals_oracle(clean)[symbol, "1h"] == 1
     assert [(row.symbol, row.timeframe, row.bars) for row in gateway.bar_summary([symbol])] == [
         (symbol, "5m", 12), (symbol, "15m", 4), (symbol, "1h", 1)]  # fmt: skip
-    assert {h.timeframe: h.lag_windows for h in gateway.health([symbol])} == {
+    assert {h.timeframe: h.backlog_windows for h in gateway.health([symbol])} == {
         "5m": 0, "15m": 0, "1h": 0, "4h": 0, "1d": 0}  # fmt: skip
 
 
