@@ -5,13 +5,15 @@ rebuild takes, so that what a bar was before stays readable as an earlier revisi
 """
 
 import datetime as dt
+import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from agg_pipeline.filling import Filled, rebuild_steps
 from agg_pipeline.gateway import AggGateway
 from agg_pipeline.models import BadCursor, Task, TaskHealth
+from agg_pipeline.timeframes import Timeframe, next_window, window_start
 
 KINDS = {
     "missing": "no bar, though the source gives one",
@@ -48,7 +50,8 @@ class Repair:
 
     @property
     def is_sound(self) -> bool:
-        return not self.cursors and not any(found.bars for found in self.damage)
+        """Whether there was nothing to mend; a frozen cursor is passed by the next tick without us."""
+        return all(c.kind == "frozen" for c in self.cursors) and not any(found.bars for found in self.damage)
 
 
 def find_damage(gateway: AggGateway, task: Task, begin: dt.datetime, end: dt.datetime) -> TaskDamage:
@@ -72,9 +75,9 @@ def repair(
     symbols: Sequence[str] = (),
     begin: dt.datetime | None = None,
     apply: bool,
-    tell: Callable[[TaskDamage], None] = lambda found: None,
+    tell: Callable[[], None] = lambda: None,
 ) -> Repair:
-    """Find what is wrong and, if ``apply``, mend it; children before parents.
+    """Find what is wrong and, if ``apply``, mend it. A plan does the same and takes it back, so that its figures hold.
 
     Args:
         symbols: only these; empty: all.
@@ -83,21 +86,21 @@ def repair(
     Raises:
         LeaseLost: another run kept a task for two minutes. What was mended before stays.
     """
-    bad = [cursor for cursor in gateway.mend_cursors(dry_run=not apply) if not symbols or cursor.symbol in symbols]
+    bad = gateway.mend_cursors(symbols or None, dry_run=not apply)
     done = Repair(cursors=bad)
-    for task in _tasks(gateway.health(symbols or None)):
-        found = find_damage(gateway, task, max(task.first_window_utc, begin or task.first_window_utc), _end(task, bad))
-        done.damage.append(found)
-        for start, stop in found.ranges:
-            for step in rebuild_steps(gateway, task, start, stop, dry_run=not apply):
-                done.filled = done.filled.plus(step)
-        tell(found)
+    for _, tasks in itertools.groupby(gateway.health(symbols or None), key=lambda task: task.symbol):
+        own = []
+        for task in tasks:  # children before parents
+            first = task.first_window_utc
+            own.append(find_damage(gateway, task, max(first, begin or first), _end(task, bad)))
+            tell()
+        done.damage += own
+        if damaged := [found for found in own if found.bars]:
+            # From the shortest timeframe that is damaged: those above follow, each window once.
+            for start, stop in _whole_days(r for found in damaged for r in found.ranges):
+                for step in rebuild_steps(gateway, damaged[0].task, start, stop, dry_run=not apply):
+                    done.filled = done.filled.plus(step)
     return done
-
-
-def _tasks(health: Sequence[TaskHealth]) -> Iterator[TaskHealth]:
-    """As the database lists them: by symbol, a symbol's children before its parents."""
-    return iter(health)
 
 
 def _end(task: TaskHealth, bad: Sequence[BadCursor]) -> dt.datetime:
@@ -106,3 +109,15 @@ def _end(task: TaskHealth, bad: Sequence[BadCursor]) -> dt.datetime:
         if (cursor.symbol, cursor.timeframe, cursor.kind) == (task.symbol, task.timeframe, "future"):
             return cursor.to_utc or task.first_window_utc
     return task.cursor_utc or task.first_window_utc
+
+
+def _whole_days(ranges: Iterable[tuple[dt.datetime, dt.datetime]]) -> list[tuple[dt.datetime, dt.datetime]]:
+    """Ranges widened to windows of the longest timeframe, those that touch merged."""
+    merged: list[tuple[dt.datetime, dt.datetime]] = []
+    for start, stop in sorted(ranges):
+        start, stop = window_start(start, Timeframe.D1), next_window(stop - dt.timedelta.resolution, Timeframe.D1)
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], stop))
+        else:
+            merged.append((start, stop))
+    return merged

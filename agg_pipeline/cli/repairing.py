@@ -44,9 +44,7 @@ def repair_bars(
         if unknown := sorted(set(symbols or []) - {task.symbol for task in health}):
             raise CommandError(f"There are no tasks of {', '.join(unknown)}.")
         bar = progress.add_task("Repairing" if apply else "Looking", total=len(health))
-        done = repair(
-            gateway, symbols=symbols or (), begin=since, apply=apply, tell=lambda found: progress.advance(bar)
-        )
+        done = repair(gateway, symbols=symbols or (), begin=since, apply=apply, tell=lambda: progress.advance(bar))
     _show(done, apply)
     if not apply and not done.is_sound:
         raise typer.Exit(1)
@@ -55,10 +53,11 @@ def repair_bars(
 def _show(done: Repair, apply: bool) -> None:
     if done.cursors:
         console.print(_cursor_table(done.cursors))
-    console.print(_damage_table([found for found in done.damage if found.bars]))
+    if any(found.bars for found in done.damage):
+        console.print(_damage_table([found for found in done.damage if found.bars]))
     judged, wrong = sum(found.judged for found in done.damage), sum(found.bars for found in done.damage)
     if done.filled.levels:
-        console.print(rebuild_table([done.filled]))
+        console.print(rebuild_table([done.filled], title="Bars, with those above them"))
     console.print(f"{judged:,} windows of {len(done.damage)} tasks were judged, {wrong:,} were wrong.", highlight=False)
     for kind, meaning in KINDS.items():
         if any(found.kinds[kind] for found in done.damage):

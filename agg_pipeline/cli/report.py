@@ -65,9 +65,9 @@ class Levels(Protocol):
     def levels(self) -> Mapping[str, LevelRebuild]: ...
 
 
-def rebuild_table(parts: Sequence[Levels]) -> Table:
+def rebuild_table(parts: Sequence[Levels], title: str = "Bars") -> Table:
     """One row per timeframe: bars that a rebuild (in one or more calls) wrote, or would write."""
-    table = Table(title="Bars", title_justify="left")
+    table = Table(title=title, title_justify="left")
     table.add_column("timeframe")
     for name in ("written", "of them revised", "retired", "unchanged"):
         table.add_column(name, justify="right")

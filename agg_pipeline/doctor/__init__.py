@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from agg_pipeline.damage import find_damage
 from agg_pipeline.doctor import database, rest
 from agg_pipeline.doctor.facts import Facts
-from agg_pipeline.doctor.findings import Finding, Severity, damage_findings, findings, state_of
+from agg_pipeline.doctor.findings import Finding, Severity, damage_findings, findings, state_of, worst_first
 from agg_pipeline.gateway import CONTRACT, AggGateway
 from agg_pipeline.migrations import Migration, migrations
 from agg_pipeline.transport import Transport
@@ -57,7 +57,7 @@ def examine(transport: Transport, *, dsn: str | None, since: dt.datetime | None 
             )
             for task in gateway.health()
         ]  # fmt: skip
-        found += damage_findings(damage)
+        found = worst_first([*found, *damage_findings(damage)])
     return Examination(state_of(facts), found, pending)
 
 

@@ -42,11 +42,17 @@ class Asset:
 
 @dataclass(frozen=True)
 class TaskFacts:
-    """A row of data_agg_state, and what its raw bars say about its cursor."""
+    """A row of data_agg_state, and what its raw bars say about its cursor.
+
+    Attributes:
+        base: timeframe of the asset's raw bars; None: there is no asset.
+        newest: start of the newest raw bar.
+    """
 
     symbol: str
     timeframe: str
     source_timeframe: str | None
+    base: str | None
     cursor: dt.datetime | None
     status: str
     enabled: bool

@@ -77,6 +77,10 @@ def findings(facts: Facts, pending: Sequence[Migration], now: dt.datetime) -> li
             for what in facts.unseen
         ),
     ]
+    return worst_first(found)
+
+
+def worst_first(found: Iterable[Finding]) -> list[Finding]:
     return sorted(found, key=lambda finding: list(Severity).index(finding.severity))
 
 
@@ -147,20 +151,20 @@ def _rights(facts: Facts, pending: Sequence[Migration]) -> Iterator[Finding]:
         )
     if facts.without_rls:
         yield Finding(Severity.WARNING, "grants", f"no row level security on {', '.join(facts.without_rls)}", mend)
-    for table, kinds in sorted((facts.extra_grants or {}).items()):
-        if table in _INGESTERS_TABLES:
+    extra = facts.extra_grants or {}
+    ours = [f"{table} ({', '.join(kinds)})" for table, kinds in extra.items() if table not in _INGESTERS_TABLES]
+    if ours:
+        yield Finding(
+            Severity.WARNING, "grants", f"service_role may more than it needs on {', '.join(ours)}",
+            f"{mend}, which takes it away",
+        )  # fmt: skip
+    for table in _INGESTERS_TABLES:
+        if kinds := extra.get(table):
             yield Finding(
                 Severity.NOTE,
                 "grants",
                 f"service_role may {', '.join(kinds)} on {table}, which is the ingester's: kept",
                 f"If the ingester needs it not: revoke {', '.join(kinds).lower()} on public.{table} from service_role;",
-            )
-        else:
-            yield Finding(
-                Severity.WARNING,
-                "grants",
-                f"service_role may {', '.join(kinds)} on {table}",
-                f"{mend}, which takes it away",
             )
 
 
@@ -203,7 +207,7 @@ def _cursors(facts: Facts) -> Iterator[Finding]:
 
 def cursor_kind(task: TaskFacts) -> str | None:
     """off_grid, future or frozen; None: where a cursor may be."""
-    if task.cursor is None or task.timeframe not in LADDER:
+    if task.cursor is None or task.base is None or not _can_be_built(task):
         return None
     timeframe = Timeframe(task.timeframe)
     if task.newest is None or task.cursor > next_window(task.newest, timeframe):
@@ -213,6 +217,11 @@ def cursor_kind(task: TaskFacts) -> str | None:
     if task.is_empty_at_cursor and task.newest >= next_window(task.cursor, timeframe):
         return "frozen"
     return None
+
+
+def _can_be_built(task: TaskFacts) -> bool:
+    """Whether its timeframe is one that bars of the asset's base timeframe are rolled up into."""
+    return task.timeframe in LADDER and Timeframe(task.timeframe).minutes > Timeframe(task.base or "1m").minutes
 
 
 def _tasks(facts: Facts, now: dt.datetime) -> Iterator[Finding]:
@@ -246,6 +255,11 @@ def _tasks(facts: Facts, now: dt.datetime) -> Iterator[Finding]:
     if wrong:
         yield Finding(Severity.NOTE, "tasks", f"wrong source_timeframe: {_some(wrong)}", "The first tick sets it.")
     symbols = {asset.symbol for asset in facts.assets}
+    if idle := [str(t) for t in facts.tasks if t.base and not _can_be_built(t)]:
+        yield Finding(
+            Severity.NOTE, "tasks", f"with nothing to be built from, since the raw bars are no shorter: {_some(idle)}",
+            "They stay idle. To be rid of one: delete from public.data_agg_state where ...;",
+        )  # fmt: skip
     if lost := [str(t) for t in facts.tasks if t.symbol not in symbols]:
         yield Finding(
             Severity.WARNING, "tasks", f"without an asset in core_asset_registry_all: {_some(lost)}",
@@ -292,7 +306,7 @@ def _rows(facts: Facts) -> Iterator[Finding]:
                 Severity.NOTE, "rows", f"{reason}: {_some(places)}",
                 "They count as missing, and bars name them in raw. Mend them at the ingester; bars follow.",
             )  # fmt: skip
-        else:
+        elif facts.contract < CONTRACT:  # later find_damage says it
             remedy = (
                 "agg-pipeline repair --apply"
                 if facts.contract >= CONTRACT

@@ -25,7 +25,8 @@ select canonical_symbol as symbol, asset_class, coalesce(active, false) or coale
        to_jsonb(a) ->> 'trading_calendar' as trading_calendar
   from public.core_asset_registry_all a order by 1"""
 TASKS = f"""
-select s.canonical_symbol as symbol, s.timeframe, s.source_timeframe, s.last_agg_bar_ts_utc as cursor, s.status,
+select s.canonical_symbol as symbol, s.timeframe, s.source_timeframe, a.base,
+       s.last_agg_bar_ts_utc as cursor, s.status,
        coalesce((to_jsonb(s) ->> 'enabled')::boolean, true) as enabled, s.running_started_at_utc as running_since,
        newest.ts_utc as newest,
        not exists (select from public.data_bars b

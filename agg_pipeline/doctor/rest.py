@@ -94,6 +94,7 @@ def _task(transport: RestTransport, row: dict[str, Any], base: str | None) -> Ta
         symbol=row["canonical_symbol"],
         timeframe=row["timeframe"],
         source_timeframe=row["source_timeframe"],
+        base=base,
         cursor=cursor,
         status=row["status"],
         enabled=row.get("enabled", True),

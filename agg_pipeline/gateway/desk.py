@@ -69,9 +69,13 @@ class DeskCalls(Calls):
             p_to_utc=end,
         )
 
-    def mend_cursors(self, *, dry_run: bool, now: dt.datetime | None = None) -> list[BadCursor]:
-        """Cursors in the future, off the grid or frozen; mends the first two unless a plan (agg_mend_cursors)."""
-        return self._call("agg_mend_cursors", list[BadCursor], p_dry_run=dry_run, p_now_utc=now)
+    def mend_cursors(
+        self, symbols: Sequence[str] | None = None, *, dry_run: bool, now: dt.datetime | None = None
+    ) -> list[BadCursor]:
+        """Cursors at impossible places and tasks left running; mends them, unless a plan (agg_mend_cursors)."""
+        return self._call(
+            "agg_mend_cursors", list[BadCursor], p_symbols=symbols or None, p_dry_run=dry_run, p_now_utc=now
+        )
 
     def pause(
         self, symbol: str, timeframe: str | None, *, reason: str, actor: str, until: dt.datetime | None = None

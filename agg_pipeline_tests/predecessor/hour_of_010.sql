@@ -19,3 +19,8 @@ begin
   select open into o from agg limit 1;
   return jsonb_build_object('success', true, 'stored', true, 'source_count', cnt, 'kind', 'aggregation', 'method', '5m_to_1h');
 end $$;
+-- Since the ninth its hours have failed, until the tasks stopped.
+delete from public.derived_data_bars where timeframe = '1h' and ts_utc >= '2026-01-09 00:00+00';
+update public.data_agg_state set last_agg_bar_ts_utc = '2026-01-09 00:00+00', status = 'hard_failed', hard_fail_streak = 3,
+       last_error = 'relation "agg" does not exist' where timeframe = '1h' and canonical_symbol in ('EURUSD', 'BTCUSD');
+update public.data_agg_state set status = 'disabled', is_mandatory = false where timeframe = '1h' and canonical_symbol = 'BTCUSD';

@@ -1,4 +1,4 @@
-"""Databases of the predecessor in each state that users have them in, with two weeks of its work and its typical damage."""
+"""Databases of the predecessor in each state that users have them in, with two weeks of its work and its damage."""
 
 import contextlib
 import datetime as dt
@@ -19,25 +19,6 @@ END = dt.datetime(2026, 1, 19, tzinfo=dt.UTC)
 NOW = END + dt.timedelta(hours=12)
 COLUMNS = ["canonical_symbol", "timeframe", "ts_utc", "open", "high", "low", "close", "vol", "vwap", "trade_count"]
 
-_REGISTRY = """
-insert into public.core_asset_registry_all (canonical_symbol, asset_class, active, test_active, ingest_class, base_timeframe)
-values ('EURUSD', 'fx', true, true, 'A', '1m'), ('BTCUSD', 'crypto', true, true, 'A', '1m'),
-       ('XAUUSD', 'metal', true, false, 'A', '1m'), ('DE40', 'index', true, false, 'B', '5m'),
-       ('DXY', 'index', false, false, 'C', null);
-select public.sync_agg_state_from_registry('prod', '2026-01-05 00:00+00');
-update public.data_agg_state set last_agg_bar_ts_utc = '2026-01-25 00:00+00' where canonical_symbol = 'XAUUSD';
-"""
-_HOURS_THAT_FAILED = """
-delete from public.derived_data_bars where timeframe = '1h' and ts_utc >= '2026-01-09 00:00+00';
-update public.data_agg_state set last_agg_bar_ts_utc = '2026-01-09 00:00+00', status = 'hard_failed', hard_fail_streak = 3,
-       last_error = 'relation "agg" does not exist' where timeframe = '1h' and canonical_symbol in ('EURUSD', 'BTCUSD');
-update public.data_agg_state set status = 'disabled', is_mandatory = false where timeframe = '1h' and canonical_symbol = 'BTCUSD';
-"""
-_LEFT_RUNNING = """
-update public.data_agg_state set status = 'running', running_started_at_utc = '2026-01-18 23:56+00',
-       last_error = ' | stale_running_recovered';
-"""
-
 
 def _file(name: str) -> str:
     return (HERE / name).read_text(encoding="utf-8")
@@ -46,9 +27,9 @@ def _file(name: str) -> str:
 STATES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "before_phase_5": (_file("before_phase_5.sql"), _file("old_finish.sql")),
-        "doubled_finish": (_file("old_finish.sql"), _LEFT_RUNNING),
+        "doubled_finish": (_file("old_finish.sql"), _file("left_running.sql")),
         "phase_5": (_file("health_012.sql"),),
-        "hour_of_010": (_file("old_finish.sql"), _file("hour_of_010.sql"), _HOURS_THAT_FAILED),
+        "hour_of_010": (_file("old_finish.sql"), _file("hour_of_010.sql")),
         "health_of_the_validator": (_file("health_of_the_validator.sql"),),
     }
 )
@@ -67,13 +48,14 @@ def feed() -> pd.DataFrame:
 
 def build(connection: psycopg.Connection, *, history: bool) -> None:
     """Its fifth phase in an empty schema public, with or without two weeks of work."""
-    for name in ("tables.sql", "phase_5.sql"):
+    for name in ("tables.sql", "phase_5.sql", "registry.sql"):
         connection.execute(_file(name).encode())
-    connection.execute(_REGISTRY.encode())
     if not history:
         return
     connection.execute("create temp table feed (like public.data_bars)")
-    connection.execute("alter table feed alter id drop not null, alter is_partial drop not null, alter source drop not null")
+    connection.execute(
+        "alter table feed alter id drop not null, alter is_partial drop not null, alter source drop not null"
+    )
     connection.execute("alter table feed alter ingested_at drop not null, alter raw drop not null")
     with (
         connection.cursor() as cursor,

@@ -81,6 +81,8 @@ language sql stable set search_path = '' set timezone = 'UTC' as $$
          case judged.kind when 'future' then home.window_utc when 'off_grid' then t.cursor_utc else t.stored_cursor_utc end,
          greatest(0, extract(epoch from home.window_utc - t.cursor_utc) / 60 / t.minutes)::integer
     from public.agg_tasks t
+    -- A task of the base timeframe or below has nothing to be built from, wherever its cursor stands.
+    join public.agg_timeframes base on base.timeframe = t.base_timeframe and base.minutes < t.minutes
     left join lateral (
       select b.ts_utc from public.agg_source_bars b
        where b.is_base and b.canonical_symbol = t.canonical_symbol and b.timeframe = t.base_timeframe
@@ -117,7 +119,8 @@ returns boolean language sql immutable set search_path = '' as $$
          and coalesce(p_state.running_started_at_utc, '-infinity') < p_now_utc - interval '15 minutes'
 $$;
 
-create or replace function public.agg_mend_cursors(p_dry_run boolean default true, p_now_utc timestamptz default now())
+create or replace function public.agg_mend_cursors(
+  p_symbols text[] default null, p_dry_run boolean default true, p_now_utc timestamptz default now())
 returns jsonb language plpgsql volatile security definer set search_path = '' set timezone = 'UTC'
   set plan_cache_mode = force_custom_plan set enable_seqscan = off set enable_bitmapscan = off set jit = off set lock_timeout = '4s'
 as $$
@@ -127,7 +130,8 @@ declare
   bad jsonb;
 begin
   if not dry_run then
-    perform from public.data_agg_state order by canonical_symbol, timeframe for update;
+    perform from public.data_agg_state s where p_symbols is null or s.canonical_symbol = any (p_symbols)
+      order by s.canonical_symbol, s.timeframe for update;
   end if;
   -- A statement of its own, after the locks. What is leased is left to its holder, who moves the cursor himself.
   select coalesce(jsonb_agg(to_jsonb(c) order by c.canonical_symbol, c.timeframe, c.kind), '[]') into bad from (
@@ -137,10 +141,11 @@ begin
       join public.data_agg_state s on s.canonical_symbol = b.canonical_symbol and s.timeframe = b.timeframe
     union all
     select s.canonical_symbol, s.timeframe, 'stuck', s.last_agg_bar_ts_utc, s.last_agg_bar_ts_utc, null, false
-      from public.data_agg_state s where public._agg_is_stuck(s, now_utc)) c;
+      from public.data_agg_state s where public._agg_is_stuck(s, now_utc)) c
+   where p_symbols is null or c.canonical_symbol = any (p_symbols);
   if not dry_run then
     update public.data_agg_state s set status = 'idle', status_before = null, running_started_at_utc = null, next_run_at = null
-     where public._agg_is_stuck(s, now_utc);
+     where public._agg_is_stuck(s, now_utc) and (p_symbols is null or s.canonical_symbol = any (p_symbols));
     update public.data_agg_state s set last_agg_bar_ts_utc = c.to_utc, next_run_at = null
       from jsonb_to_recordset(bad) c (canonical_symbol text, timeframe text, kind text, to_utc timestamptz, leased boolean)
      where s.canonical_symbol = c.canonical_symbol and s.timeframe = c.timeframe and c.kind in ('future', 'off_grid') and not c.leased;
@@ -152,9 +157,9 @@ revoke execute on function public._agg_damage_of(public.agg_bar, public.derived_
   public._agg_bad_cursors(timestamptz), public._agg_is_stuck(public.data_agg_state, timestamptz)
   from public, anon, authenticated, service_role;
 revoke execute on function public.agg_find_damage(text, text, timestamptz, timestamptz),
-  public.agg_mend_cursors(boolean, timestamptz) from public, anon, authenticated;
+  public.agg_mend_cursors(text[], boolean, timestamptz) from public, anon, authenticated;
 grant execute on function public.agg_find_damage(text, text, timestamptz, timestamptz),
-  public.agg_mend_cursors(boolean, timestamptz) to service_role;
+  public.agg_mend_cursors(text[], boolean, timestamptz) to service_role;
 comment on function public._agg_damage_of(public.agg_bar, public.derived_data_bars, boolean) is
   'missing, surplus, half_built, different or null_as_zero; null: the stored bar is what a fresh computation gives.';
 comment on function public._agg_bad_cursors(timestamptz) is
@@ -163,5 +168,5 @@ comment on function public._agg_is_stuck(public.data_agg_state, timestamptz) is
   'True if a worker of older functions left the task running.';
 comment on function public.agg_find_damage(text, text, timestamptz, timestamptz) is
   'Counts built windows of a task whose bar is not what a fresh computation gives, by kind: missing, surplus, half_built, null_as_zero, different, off_grid; all of them lie in [from_utc, to_utc). At most 5000 windows a call; "continue": call again from next_from_utc. AG002: no such task, AG003: no range.';
-comment on function public.agg_mend_cursors(boolean, timestamptz) is
+comment on function public.agg_mend_cursors(text[], boolean, timestamptz) is
   'Lists (p_dry_run, the default) or mends: frees tasks that an older worker left running (stuck), sets cursors that are in the future of their data to the window of the newest base bar, and those off the grid onto it. frozen ones are listed only: the next tick passes them.';
