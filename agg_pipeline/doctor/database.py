@@ -47,7 +47,10 @@ def look(dsn: str, *, since: dt.datetime | None = None, rows: bool = True) -> Fa
         if exc.sqlstate is None:
             first = (str(exc).splitlines() or [""])[0]
             raise TransientError(
-                "doctor", type(exc).__name__, f"no answer from the database: {first}", "Check the database URL."
+                "connect",
+                type(exc).__name__,
+                f"the database cannot be reached: {first}",
+                "Are the address and the password right, and is the server up?",
             ) from None
         raise _refused(exc) from None
     except psycopg.Error as exc:

@@ -46,6 +46,7 @@ class TaskFacts:
 
     Attributes:
         base: timeframe of the asset's raw bars; None: there is no asset.
+        start: no window before it is built.
         newest: start of the newest raw bar.
     """
 
@@ -53,6 +54,7 @@ class TaskFacts:
     timeframe: str
     source_timeframe: str | None
     base: str | None
+    start: dt.datetime
     cursor: dt.datetime | None
     status: str
     enabled: bool

@@ -10,7 +10,7 @@ from agg_pipeline.damage import KINDS, TaskDamage
 from agg_pipeline.doctor.facts import Facts, TaskFacts
 from agg_pipeline.gateway import CONTRACT, FUNCTIONS
 from agg_pipeline.migrations import Migration
-from agg_pipeline.timeframes import LADDER, Timeframe, next_window, window_start
+from agg_pipeline.timeframes import LADDER, Timeframe, first_window, next_window, window_start
 
 MIGRATE = "agg-pipeline migrate"
 AGAIN = "agg-pipeline migrate --again"
@@ -210,11 +210,13 @@ def cursor_kind(task: TaskFacts) -> str | None:
     if task.cursor is None or task.base is None or not _can_be_built(task):
         return None
     timeframe = Timeframe(task.timeframe)
-    if task.newest is None or task.cursor > next_window(task.newest, timeframe):
-        return "future" if task.newest else None
-    if task.cursor != window_start(task.cursor, timeframe):
+    first = first_window(task.start.astimezone(dt.UTC), timeframe)
+    has_data = task.newest is not None and task.newest >= first
+    if task.cursor > (next_window(task.newest, timeframe) if has_data and task.newest else first):
+        return "future"
+    if task.cursor >= first and task.cursor != window_start(task.cursor, timeframe):
         return "off_grid"
-    if task.is_empty_at_cursor and task.newest >= next_window(task.cursor, timeframe):
+    if task.is_empty_at_cursor and task.newest and task.newest >= next_window(max(first, task.cursor), timeframe):
         return "frozen"
     return None
 

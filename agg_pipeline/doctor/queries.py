@@ -26,6 +26,7 @@ select canonical_symbol as symbol, asset_class, coalesce(active, false) or coale
   from public.core_asset_registry_all a order by 1"""
 TASKS = f"""
 select s.canonical_symbol as symbol, s.timeframe, s.source_timeframe, a.base,
+       coalesce((to_jsonb(s) ->> 'agg_start_utc')::timestamptz, '2025-07-01 00:00:00+00') as start,
        s.last_agg_bar_ts_utc as cursor, s.status,
        coalesce((to_jsonb(s) ->> 'enabled')::boolean, true) as enabled, s.running_started_at_utc as running_since,
        newest.ts_utc as newest,

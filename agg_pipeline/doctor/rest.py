@@ -10,6 +10,7 @@ from agg_pipeline.timeframes import Timeframe
 from agg_pipeline.transport.rest import RestTransport
 
 _PAGE = 1000  # of a longer answer a hosted API sends so many rows and does not say so
+_FIRST_START = dt.datetime(2025, 7, 1, tzinfo=dt.UTC)  # the predecessor's, before it had a column for it
 UNSEEN = (
     "which migrations are recorded",
     "grants, row level security and who may call what",
@@ -95,6 +96,7 @@ def _task(transport: RestTransport, row: dict[str, Any], base: str | None) -> Ta
         timeframe=row["timeframe"],
         source_timeframe=row["source_timeframe"],
         base=base,
+        start=_time(row.get("agg_start_utc")) or _FIRST_START,
         cursor=cursor,
         status=row["status"],
         enabled=row.get("enabled", True),

@@ -13,7 +13,7 @@ from agg_pipeline.gateway import AggGateway
 from agg_pipeline.local import Stack
 from agg_pipeline.transport import open_transport
 from agg_pipeline_tests.oracle import assert_equals_oracle
-from agg_pipeline_tests.predecessor.states import NOW, STATES, database, template
+from agg_pipeline_tests.predecessor.states import NOW, STATES, database
 from agg_pipeline_tests.sql.helpers import rows, scalar
 from agg_pipeline_tests.ticking import tick
 
@@ -25,12 +25,6 @@ SAID = {
     "hour_of_010": "the predecessor, since its phase 5, with two agg_finish, with the 1h function of its migration 010",
     "health_of_the_validator": "the predecessor, since its phase 5, health tables of the validator",
 }
-
-
-@pytest.fixture(scope="module")
-def two_weeks(stack: Stack) -> Iterator[str]:
-    with template(stack.dsn) as name:
-        yield name
 
 
 @pytest.fixture(params=STATES)

@@ -6,7 +6,7 @@
 
 -- What is wrong with one stored bar (p_live) of a window that a fresh computation gives as p_fresh; null: nothing.
 -- vwap and volume may differ in their last bits: another order of the same sum is no damage.
-create or replace function public._agg_damage_of(p_fresh public.agg_bar, p_live public.derived_data_bars, p_has_nulls boolean)
+create or replace function public._agg_damage_of(p_fresh public.agg_bar, p_live public.derived_data_bars)
 returns text language sql immutable set search_path = '' as $$
   select case
     when p_live.id is null then case when p_fresh.quality_score is not null then 'missing' end
@@ -22,8 +22,7 @@ returns text language sql immutable set search_path = '' as $$
               or abs(p_fresh.vol - p_live.vol) <= 1e-12 * greatest(abs(p_fresh.vol), abs(p_live.vol)))
          and (p_fresh.vwap is not distinct from p_live.vwap
               or abs(p_fresh.vwap - p_live.vwap) <= 1e-12 * greatest(abs(p_fresh.vwap), abs(p_live.vwap))) then null
-    when p_has_nulls then 'null_as_zero'
-    else 'different'
+    else 'figures'
   end
 $$;
 
@@ -53,14 +52,20 @@ begin
   ), judged as (
     select coalesce(f.ts_utc, l.ts_utc) as ts_utc,
            case when l.ts_utc <> date_bin(task.length, l.ts_utc, task.origin_utc) then 'off_grid'
-                else public._agg_damage_of(f.bar, l.bar, exists (
-                  select from public.agg_source_bars b
-                   where b.is_base = task.source_is_base and b.canonical_symbol = p_symbol and b.timeframe = task.source_timeframe
-                     and b.ts_utc >= f.ts_utc and b.ts_utc < f.ts_utc + task.length and b.reject_reason is null
-                     and (b.vwap is null or b.vol is null or b.trade_count is null))) end as kind
+                else public._agg_damage_of(f.bar, l.bar) end as kind
       from fresh f full join live l on l.ts_utc = f.ts_utc
+  ), named as (
+    select j.ts_utc, case when j.kind <> 'figures' then j.kind
+                          when j.kind is not null and exists (
+                            select from public.agg_source_bars b
+                             where b.is_base = task.source_is_base and b.canonical_symbol = p_symbol
+                               and b.timeframe = task.source_timeframe and b.ts_utc >= j.ts_utc and b.ts_utc < j.ts_utc + task.length
+                               and b.reject_reason is null and (b.vwap is null or b.vol is null or b.trade_count is null))
+                            then 'null_as_zero'
+                          when j.kind is not null then 'different' end as kind
+      from judged j
   ), counted as (
-    select kind, count(*) as bars, min(ts_utc) as first_utc, max(ts_utc) as last_utc from judged where kind is not null group by kind
+    select kind, count(*) as bars, min(ts_utc) as first_utc, max(ts_utc) as last_utc from named where kind is not null group by kind
   )
   select jsonb_build_object(
            'judged', (select count(*) from judged),
@@ -153,15 +158,15 @@ begin
   return bad;
 end $$;
 
-revoke execute on function public._agg_damage_of(public.agg_bar, public.derived_data_bars, boolean),
+revoke execute on function public._agg_damage_of(public.agg_bar, public.derived_data_bars),
   public._agg_bad_cursors(timestamptz), public._agg_is_stuck(public.data_agg_state, timestamptz)
   from public, anon, authenticated, service_role;
 revoke execute on function public.agg_find_damage(text, text, timestamptz, timestamptz),
   public.agg_mend_cursors(text[], boolean, timestamptz) from public, anon, authenticated;
 grant execute on function public.agg_find_damage(text, text, timestamptz, timestamptz),
   public.agg_mend_cursors(text[], boolean, timestamptz) to service_role;
-comment on function public._agg_damage_of(public.agg_bar, public.derived_data_bars, boolean) is
-  'missing, surplus, half_built, different or null_as_zero; null: the stored bar is what a fresh computation gives.';
+comment on function public._agg_damage_of(public.agg_bar, public.derived_data_bars) is
+  'missing, surplus, half_built, different, or figures (vwap, volume or trade count differ); null: the stored bar is what a fresh computation gives.';
 comment on function public._agg_bad_cursors(timestamptz) is
   'Cursors that are future, off_grid or frozen, where they belong (to_utc), and how many windows they are behind the data.';
 comment on function public._agg_is_stuck(public.data_agg_state, timestamptz) is
