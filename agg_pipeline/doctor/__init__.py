@@ -10,7 +10,7 @@ from agg_pipeline.damage import find_damage
 from agg_pipeline.doctor import database, rest
 from agg_pipeline.doctor.facts import Facts
 from agg_pipeline.doctor.findings import Finding, Severity, damage_findings, findings, state_of, worst_first
-from agg_pipeline.gateway import CONTRACT, AggGateway
+from agg_pipeline.gateway import CONTRACT, FUNCTIONS, AggGateway
 from agg_pipeline.migrations import Migration, migrations
 from agg_pipeline.transport import Transport
 from agg_pipeline.transport.rest import RestTransport
@@ -48,7 +48,7 @@ def examine(transport: Transport, *, dsn: str | None, since: dt.datetime | None 
         pending = [migration for migration in migrations() if migration.version not in facts.recorded]
     now = dt.datetime.now(dt.UTC)
     found = findings(facts, pending, now)
-    if facts.contract >= CONTRACT and not pending:
+    if facts.contract >= CONTRACT and not pending and not FUNCTIONS - facts.functions.keys():
         gateway = AggGateway(transport)
         damage = [
             find_damage(

@@ -27,7 +27,9 @@ def refused(result: Result, said: str) -> None:
     assert "Traceback" not in result.output
 
 
-@pytest.mark.parametrize("command", [["status"], ["sync"], ["tick"], ["migrate"], ["doctor"], ["repair"], ["load", "bars.csv"]])
+@pytest.mark.parametrize(
+    "command", [["status"], ["sync"], ["tick"], ["migrate"], ["doctor"], ["repair"], ["load", "bars.csv"]]
+)
 def test_without_a_database_it_says_how_to_start_one(command: list[str]) -> None:
     refused(run(*command), "nothing runs in .agg_pipeline. Start it with `agg-pipeline up`")
 
