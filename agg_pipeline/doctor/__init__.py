@@ -1,15 +1,16 @@
 """Examine a project before and after a migration: which database it is, what is wrong with it, what to type.
 
-Facts are collected over a database URL (database) or a REST API (rest), and judged in one place (findings).
+Facts are collected over a database URL (database) or a REST API (rest); what they mean does not depend on who looked
+(structure, content).
 """
 
 import datetime as dt
 from dataclasses import dataclass
 
 from agg_pipeline.damage import find_damage
-from agg_pipeline.doctor import database, rest
+from agg_pipeline.doctor import content, database, rest, structure
 from agg_pipeline.doctor.facts import Facts
-from agg_pipeline.doctor.findings import Finding, Severity, damage_findings, findings, state_of, worst_first
+from agg_pipeline.doctor.finding import Finding, Severity
 from agg_pipeline.gateway import CONTRACT, FUNCTIONS, AggGateway
 from agg_pipeline.migrations import Migration, migrations
 from agg_pipeline.transport import Transport
@@ -46,8 +47,20 @@ def examine(transport: Transport, *, dsn: str | None, since: dt.datetime | None 
         pending = [] if facts.contract >= CONTRACT else migrations()
     else:
         pending = [migration for migration in migrations() if migration.version not in facts.recorded]
-    now = dt.datetime.now(dt.UTC)
-    found = findings(facts, pending, now)
+    found = [
+        *structure.version_findings(facts, pending),
+        *structure.function_findings(facts, pending),
+        *structure.rights_findings(facts, pending),
+        *structure.health_findings(facts),
+        *content.cursor_findings(facts),
+        *content.task_findings(facts, dt.datetime.now(dt.UTC)),
+        *content.asset_findings(facts),
+        *content.row_findings(facts),
+        *(
+            Finding(Severity.NOTE, "not checked", f"{what}: needs a database URL", "Set SUPABASE_DB_URL.")
+            for what in facts.unseen
+        ),
+    ]
     if facts.contract >= CONTRACT and not pending and not FUNCTIONS - facts.functions.keys():
         gateway = AggGateway(transport)
         damage = [
@@ -57,13 +70,14 @@ def examine(transport: Transport, *, dsn: str | None, since: dt.datetime | None 
             )
             for task in gateway.health()
         ]  # fmt: skip
-        found = worst_first([*found, *damage_findings(damage)])
-    return Examination(state_of(facts), found, pending)
+        found += content.damage_findings(damage)
+    found.sort(key=lambda finding: list(Severity).index(finding.severity))
+    return Examination(structure.state_of(facts), found, pending)
 
 
 def state(dsn: str) -> str:
     """Which database this is, in words; no row is judged. Raises GatewayError."""
-    return state_of(database.look(dsn, rows=False))
+    return structure.state_of(database.look(dsn, rows=False))
 
 
 def _facts(transport: Transport, dsn: str | None, since: dt.datetime | None) -> Facts:

@@ -10,6 +10,7 @@ from psycopg.rows import dict_row
 from agg_pipeline.doctor import queries
 from agg_pipeline.doctor.facts import PREDECESSOR_RPCS, TABLES, Asset, Facts, TaskFacts, UnsoundRows
 from agg_pipeline.errors import PermanentError, TransientError
+from agg_pipeline.gateway import FUNCTIONS
 
 _STATEMENT_TIMEOUT = "300s"
 
@@ -97,7 +98,7 @@ def _facts(connection: psycopg.Connection[dict[str, Any]], since: dt.datetime | 
     return Facts(
         columns={table: frozenset(names) for table, names in columns.items()},
         functions=functions,
-        doubled=frozenset(name for name, overloads in functions.items() if len(overloads) > 1),
+        doubled=frozenset(name for name in FUNCTIONS | PREDECESSOR_RPCS.keys() if len(functions.get(name, ())) > 1),
         contract=contract["version"] if contract else 0,
         assets=[Asset(**row) for row in connection.execute(queries.ASSETS)] if has_bars else [],
         tasks=[TaskFacts(**row) for row in connection.execute(queries.TASKS)]

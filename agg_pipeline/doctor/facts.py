@@ -1,4 +1,4 @@
-"""What was seen of a project: plain facts, whoever looked and however. What they mean: findings."""
+"""What was seen of a project: plain facts, whoever looked and however. What they mean: structure, content."""
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
