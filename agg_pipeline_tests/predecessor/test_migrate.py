@@ -53,6 +53,19 @@ def test_a_file_that_fails_changes_nothing_and_the_next_attempt_goes_on_there(ds
     assert look(dsn).contract == 1
 
 
+def test_a_file_that_cannot_be_recorded_changes_nothing(dsn: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as db:
+        db.execute("create schema supabase_migrations")
+        db.execute(
+            "create table supabase_migrations.schema_migrations "
+            "(version text primary key, statements text[], name text, "
+            "check (name <> 'timeframes'))"
+        )
+        with pytest.raises(MigrationError, match=r"timeframes\.sql failed: 23514"):
+            migrate(dsn)
+        assert scalar(db, "select to_regclass('public.agg_timeframes')") is None
+
+
 def test_a_connection_that_is_cut_in_the_middle_is_one_line_and_the_next_attempt_goes_on(dsn: str) -> None:
     def cut(migration: Migration) -> None:
         if migration.topic == "fn_agg_store":
