@@ -12,15 +12,17 @@ from pydantic import Field
 
 from agg_pipeline.closing import closed_if_terminated
 from agg_pipeline.errors import GatewayError
+from agg_pipeline.evaluations import RAW_ASSET, asset_key, check_results, check_specs
+from agg_pipeline.figures import Metadata, day_metadata, plan_table, range_metadata, runlog_metadata
 from agg_pipeline.filling import Filled, Tell, fill
-from agg_pipeline.models import LevelRebuild
+from agg_pipeline.inspecting import Inspection, check_recent, inspect_range
 from agg_pipeline.resources import SupabaseResource
 from agg_pipeline.settings import Settings, load_settings
 from agg_pipeline.tags import PROGRESS
 from agg_pipeline.timeframes import LADDER, Timeframe
 
 RAW = dg.AssetSpec(
-    "bars_raw", group_name="bars", description="Raw 1m and 5m bars in data_bars, written by the ingester."
+    RAW_ASSET, group_name="bars", description="Raw 1m and 5m bars in data_bars, written by the ingester."
 )
 BACKFILL_JOB = "agg-backfill"
 """Name of backfills in ops_runlog."""
@@ -36,6 +38,19 @@ class BackfillConfig(dg.Config):
 
     symbols: list[str] | None = Field(default=None, description="Only these symbols. Default: all that have tasks.")
     dry_run: bool = Field(default=False, description="Change nothing; show as a table what would change.")
+
+
+def bar_checks() -> dg.AssetChecksDefinition:
+    """What can be checked of raw bars; ticks and backfills report it as well."""
+
+    @dg.asset_check(
+        asset=RAW.key, name="prices_sane", description="A raw bar with such prices counts as missing, or looks odd."
+    )
+    def prices_sane(context: dg.AssetCheckExecutionContext, supabase: SupabaseResource) -> dg.AssetCheckResult:
+        (result,) = check_results(context.selected_asset_check_keys, _recent(supabase, None))
+        return result
+
+    return prices_sane
 
 
 def bar_assets(settings: Settings) -> list[dg.AssetSpec | dg.AssetsDefinition]:
@@ -55,6 +70,7 @@ def bar_assets(settings: Settings) -> list[dg.AssetSpec | dg.AssetsDefinition]:
     @dg.multi_asset(
         name="backfill_bars",
         specs=specs,
+        check_specs=check_specs(),
         can_subset=True,
         partitions_def=dg.DailyPartitionsDefinition(settings.first_day.isoformat(), end_offset=1),
         # One run for a range of days: a run a day would spend most of its time on starting.
@@ -64,7 +80,10 @@ def bar_assets(settings: Settings) -> list[dg.AssetSpec | dg.AssetsDefinition]:
     )
     def backfill_bars(
         context: dg.AssetExecutionContext, config: BackfillConfig, supabase: SupabaseResource
-    ) -> Iterator[dg.MaterializeResult[None]]:
+    ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+        if not context.selected_asset_keys:  # the button Execute of the checks
+            yield from check_results(context.selected_asset_check_keys, _recent(supabase, config.symbols))
+            return
         days = context.partition_time_window
         chosen = [t for t in LADDER if dg.AssetKey(asset_key(t)) in context.selected_asset_keys]
         began = time.monotonic()
@@ -72,10 +91,16 @@ def bar_assets(settings: Settings) -> list[dg.AssetSpec | dg.AssetsDefinition]:
             filled = _fill_all(context, config, supabase, chosen, days.start, days.end)
         table = plan_table(filled)
         context.log.info("%s\n\n%s", "What would change:" if config.dry_run else "What was done:", table)
+        seconds = time.monotonic() - began
+        seen = _inspected(context, supabase, filled, chosen, days.start, days.end)
         for timeframe in () if config.dry_run else chosen:
-            yield dg.MaterializeResult(
-                asset_key=asset_key(timeframe), metadata=_metadata(timeframe, filled, time.monotonic() - began)
-            )
+            _describe(context, timeframe, seen, range_metadata(timeframe, filled, seen.bars, seconds))
+            yield dg.MaterializeResult(asset_key=asset_key(timeframe))
+        if seen.evaluations:
+            for evaluation in seen.evaluations:
+                if evaluation.asset_key == RAW.key:
+                    context.log_event(evaluation)
+            yield from check_results(context.selected_asset_check_keys, seen.evaluations)
         if failed := [one for one in filled if one.failed]:
             raise dg.Failure(
                 f"{len(failed)} of {len(filled)} symbols failed: "
@@ -91,10 +116,6 @@ def _freshness(timeframe: Timeframe) -> dg.FreshnessPolicy:
     if timeframe == Timeframe.D1:
         return dg.FreshnessPolicy.time_window(fail_window=dt.timedelta(days=4))  # a weekend, and a holiday beside it
     return dg.FreshnessPolicy.cron(deadline_cron=_WEEKDAYS_2100, lower_bound_delta=dt.timedelta(hours=12))
-
-
-def asset_key(timeframe: Timeframe) -> str:
-    return f"bars_{timeframe.value}"
 
 
 def _fill_all(
@@ -134,6 +155,40 @@ def _fill_all(
     return filled
 
 
+def _recent(supabase: SupabaseResource, symbols: list[str] | None) -> list[dg.AssetCheckEvaluation]:
+    try:
+        return check_recent(supabase.gateway, symbols)
+    except (GatewayError, ValueError) as exc:
+        raise dg.Failure(f"Nothing was checked: {exc}", allow_retries=False) from None
+
+
+def _inspected(
+    context: dg.AssetExecutionContext, supabase: SupabaseResource, filled: list[Filled],
+    timeframes: list[Timeframe], begin: dt.datetime, end: dt.datetime,
+) -> Inspection:  # fmt: skip
+    """Whatever goes wrong in looking at bars, the bars stand, and the backfill is no failure."""
+    symbols = [one.symbol for one in filled if not one.failed]
+    if not symbols:
+        return Inspection()
+    try:
+        return inspect_range(supabase.gateway, symbols, timeframes, begin, end)
+    except Exception as exc:
+        context.log.warning("The bars stand, but could not be looked at. %s", exc)
+        return Inspection()
+
+
+def _describe(context: dg.AssetExecutionContext, timeframe: Timeframe, seen: Inspection, of_range: Metadata) -> None:
+    """Figures of its own for each day; those of the whole range, which are large, only for the last one."""
+    asset, (*_, last) = asset_key(timeframe), context.partition_keys
+    drawn = seen.pictures.get(timeframe)
+    picture: Metadata = {"candles": dg.MetadataValue.md(drawn)} if drawn else {}
+    of_range = picture | of_range | runlog_metadata(context.run.run_id)
+    context.add_asset_metadata(of_range, asset, partition_key=last)
+    for day in seen.days:
+        if day.timeframe == timeframe:
+            context.add_asset_metadata(day_metadata(day), asset, partition_key=day.day.isoformat())
+
+
 class Progress:
     """How far a backfill is, as a tag of its run: the run list shows it without opening a log."""
 
@@ -158,32 +213,3 @@ class Progress:
         if percent > self._shown:
             self._shown = percent
             self._context.instance.add_run_tags(self._context.run.run_id, {PROGRESS: f"{percent} %"})
-
-
-def plan_table(filled: list[Filled]) -> str:
-    """Markdown: one row per symbol and timeframe."""
-    lines = [
-        "| symbol | timeframe | written | of them revised | retired | unchanged | never built |",
-        "|---|---|" + "--:|" * 5,
-    ]
-    for one in filled:
-        for timeframe in (t.value for t in Timeframe if t.value in one.levels or t.value in one.unbuilt):
-            level = one.levels.get(timeframe, LevelRebuild(written=0, unchanged=0, revised=0, retired=0))
-            lines.append(
-                f"| {one.symbol} | {timeframe} | {level.written:,} | {level.revised:,} | {level.retired:,} | "
-                f"{level.unchanged:,} | {one.unbuilt.get(timeframe, 0):,} |"
-            )
-    return "\n".join(lines)
-
-
-def _metadata(timeframe: Timeframe, filled: list[Filled], seconds: float) -> dict[str, dg.MetadataValue]:
-    levels = [one.levels[timeframe.value] for one in filled if timeframe.value in one.levels]
-    return {
-        "symbols": dg.MetadataValue.int(len(filled)),
-        "bars_created": dg.MetadataValue.int(sum(level.written for level in levels)),
-        "bars_revised": dg.MetadataValue.int(sum(level.revised for level in levels)),
-        "bars_retired": dg.MetadataValue.int(sum(level.retired for level in levels)),
-        "bars_unchanged": dg.MetadataValue.int(sum(level.unchanged for level in levels)),
-        "seconds": dg.MetadataValue.float(round(seconds, 3)),
-        "what was done": dg.MetadataValue.md(plan_table(filled)),
-    }

@@ -1,106 +1,31 @@
 """Checks of stored bars that owe nothing to the SQL that built them: five questions, asked of one symbol.
 
-Belongs here: what is asked, and how an answer is told. Reading pages and recomputing them: verify. One page is in
+The prices of raw bars are looked at too; what is wrong with one is a warning, for it counts as missing.
+
+Belongs here: what is asked. How an answer is told: findings. Reading pages and recomputing them: verify. One page is in
 memory at a time, and serves all questions.
 """
 
 import datetime as dt
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
 
+from agg_pipeline.findings import CHECKS, KEPT, MAX_LAG_WINDOWS, CheckResult, Finding, Severity
 from agg_pipeline.gateway import AggGateway
 from agg_pipeline.models import TaskHealth
 from agg_pipeline.reference import PRICES, is_equal, window_starts
 from agg_pipeline.timeframes import LADDER, Timeframe
 from agg_pipeline.verify import Bars, Verdict, pages, read_page, recompute
 
-Severity = Literal["warn", "error"]
 Flags: TypeAlias = "pd.Series[bool]"
 Floats: TypeAlias = "pd.Series[float]"
-Results: TypeAlias = "dict[tuple[str, str], CheckResult]"  # by check and timeframe
-CHECKS = ("matches_recomputation", "no_gaps", "parents_agree", "prices_sane", "lag")
-KEPT = 20  # findings of a check and timeframe that are kept; all are counted
-MAX_LAG_WINDOWS = 3
+Results: TypeAlias = "dict[tuple[str, str], CheckResult]"  # by check and timeframe, of derived bars
 MAX_JUMP = 0.5  # from a close to the next open, relative to the close
 _NUMBERS = [*PRICES, "vol", "vwap", "trade_count"]
 _VWAP_TOLERANCE = 1e-9  # relative: the last bits of a quotient of sums may lie outside of low to high
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong with one window, which starts at ``window_utc``. ``by``: how much, None if no number."""
-
-    symbol: str
-    timeframe: str
-    window_utc: dt.datetime
-    problem: str
-    by: float | None
-    severity: Severity
-
-    def __str__(self) -> str:
-        off = "" if self.by is None else f" (by {self.by:.6g})"
-        return f"{self.symbol} {self.timeframe} {self.window_utc:%Y-%m-%d %H:%M} UTC: {self.problem}{off}"
-
-
-@dataclass
-class CheckResult:
-    """What one check says about one timeframe of a symbol.
-
-    Attributes:
-        checked: bars that were judged; for no_gaps windows that have or should have one, for lag tasks.
-        waiting: windows that are wrong and wait to be built again; they are no findings.
-        found: all findings.
-        findings: the first KEPT of them, errors before warnings.
-    """
-
-    check: str
-    symbol: str
-    timeframe: str
-    checked: int = 0
-    waiting: int = 0
-    found: int = 0
-    findings: list[Finding] = field(default_factory=list)
-
-    @property
-    def passed(self) -> bool:
-        return self.found == 0
-
-    @property
-    def severity(self) -> Severity:
-        """That of the worst finding; error if there is none."""
-        return self.findings[0].severity if self.findings else "error"
-
-    def take(self, bars: Bars, *hits: pd.DataFrame) -> None:
-        """Add findings: rows with ts_utc, by, text (a format of the row's columns) and severity."""
-        if not (some := [rows for rows in hits if not rows.empty]):
-            return
-        rows = pd.concat(some, ignore_index=True)
-        waits = bars.waits(rows["ts_utc"], Timeframe(self.timeframe))
-        self.waiting += rows["ts_utc"][waits].nunique()
-        rows = rows[~waits].sort_values(["severity", "ts_utc"], kind="stable")  # "error" before "warn"
-        self.found += len(rows)
-        for row in rows.head(KEPT).to_dict("records"):
-            ts, problem = row["ts_utc"].to_pydatetime(), row["text"].format_map(row).replace("nan", "unknown")
-            by = float(row["by"]) if np.isfinite(row["by"]) else None
-            self._keep(Finding(self.symbol, self.timeframe, ts, problem, by, row["severity"]))
-
-    def take_lag(self, task: TaskHealth, limit: int) -> None:
-        """Judge how far a task is behind its source. One that is paused or disabled is meant to be behind."""
-        if task.is_paused or not task.enabled or task.status == "disabled":
-            return
-        self.checked += 1
-        if (lag := task.lag_windows or 0) > limit:
-            self.found += 1
-            problem = f"{lag} windows behind the newest source bar, at most {limit} are allowed"
-            window = task.cursor_utc or task.first_window_utc
-            self._keep(Finding(self.symbol, self.timeframe, window, problem, lag - limit, "error"))
-
-    def _keep(self, finding: Finding) -> None:
-        self.findings = sorted([*self.findings, finding], key=lambda kept: kept.severity)[:KEPT]  # stable
 
 
 def check_bars(
@@ -111,6 +36,8 @@ def check_bars(
     end: dt.datetime,
     timeframes: Collection[str] = (),
     max_lag_windows: int = MAX_LAG_WINDOWS,
+    health: Sequence[TaskHealth] | None = None,
+    seen: Callable[[Bars], None] | None = None,
 ) -> list[CheckResult]:
     """Ask all CHECKS of the windows of a symbol that start in [begin, end), and of its tasks as they stand now.
 
@@ -118,14 +45,16 @@ def check_bars(
 
     Args:
         timeframes: those to judge; empty: all that can be recomputed.
+        health: of the symbol's tasks, if it was read already.
+        seen: gets each page that was read, for whoever wants to draw what was judged.
     Returns:
         One result for each check and timeframe that has a task, in the order of CHECKS; parents_agree has none for a
-        timeframe that is built from raw 1m bars.
+        timeframe that is built from raw 1m bars. Then prices_sane of the raw bars, if there are any.
     Raises:
         ValueError: the symbol has no such tasks, or a time is not in UTC.
         GatewayError: the database could not be asked.
     """
-    health = [task for task in gateway.health([symbol]) if task.timeframe in LADDER]
+    health = [task for task in health or gateway.health([symbol]) if task.timeframe in LADDER]
     tasks = {task.timeframe: task for task in health if not timeframes or task.timeframe in timeframes}
     if not tasks:
         raise ValueError(f"there are no tasks of {symbol}" + (f" for {', '.join(timeframes)}" if timeframes else ""))
@@ -135,18 +64,25 @@ def check_bars(
         del results["parents_agree", name]
     for name, task in tasks.items():
         results["lag", name].take_lag(task, max_lag_windows)
+    raw: CheckResult | None = None
     before: dict[Timeframe, pd.DataFrame] = {}  # the last bar of the page before
-    for page in pages(begin, end):
+    for page in pages(begin, end, max((Timeframe(name) for name in tasks), key=lambda timeframe: timeframe.minutes)):
         if (bars := read_page(gateway, symbol, page)) is None:
             continue
+        if seen is not None:
+            seen(bars)
         _check_recomputation(results, bars, recompute(bars, begin=begin, end=end, timeframes=tasks))
         levels = {timeframe: _numbers(bars.stored(timeframe)) for timeframe in {*bars.tasks, bars.base} if timeframe}
         sources = {source: _fit(levels[source], source) for source in {*LADDER.values()} & levels.keys()}
+        if bars.base:
+            raw = raw or CheckResult("prices_sane", symbol, bars.base.value, of_raw=True)
+        for timeframe, stored in levels.items():
+            if (judged := raw if timeframe == bars.base else results.get(("prices_sane", timeframe))) is not None:
+                rows = pd.concat([before[timeframe], stored]) if timeframe in before else stored
+                _check_prices(judged, bars, rows, max(begin, page[0]), end)
+                before[timeframe] = stored.tail(1)
         for timeframe in [known for known in bars.tasks if known in tasks]:
             stored, source = levels[timeframe], LADDER[timeframe]
-            rows = pd.concat([before[timeframe], stored]) if timeframe in before else stored
-            _check_prices(results["prices_sane", timeframe], bars, rows, max(begin, page[0]), end)
-            before[timeframe] = stored.tail(1)
             if source in sources:
                 both = stored.merge(_windows(sources[source], timeframe), on="ts_utc", how="outer")
                 built = bars.tasks[timeframe]
@@ -155,7 +91,24 @@ def check_bars(
                 _check_gaps(results["no_gaps", timeframe], bars, both, timeframe.minutes // source.minutes)
                 if ("parents_agree", timeframe) in results:
                     _check_parents(results["parents_agree", timeframe], bars, both, source)
-    return list(results.values())
+    return [*results.values(), *([raw] if raw else [])]
+
+
+def _take(result: CheckResult, bars: Bars, *hits: pd.DataFrame) -> None:
+    """Add findings: rows with ts_utc, by, text (a format of the row's columns) and severity."""
+    if not (some := [rows for rows in hits if not rows.empty]):
+        return
+    rows = pd.concat(some, ignore_index=True)
+    if result.of_raw:
+        rows = rows.assign(severity="warn")
+    waits = bars.waits(rows["ts_utc"], Timeframe(result.timeframe))
+    result.waiting += rows["ts_utc"][waits].nunique()
+    rows = rows[~waits].sort_values(["severity", "ts_utc"], kind="stable")  # "error" before "warn"
+    result.found += len(rows)
+    for row in rows.head(KEPT).to_dict("records"):
+        ts, problem = row["ts_utc"].to_pydatetime(), row["text"].format_map(row).replace("nan", "unknown")
+        by = float(row["by"]) if np.isfinite(row["by"]) else None
+        result.keep(Finding(result.symbol, result.timeframe, ts, problem, by, row["severity"]))
 
 
 def _check_recomputation(results: Results, bars: Bars, verdict: Verdict) -> None:
@@ -166,7 +119,7 @@ def _check_recomputation(results: Results, bars: Bars, verdict: Verdict) -> None
         if not (rows := verdict.differences).empty:
             rows = rows[(rows["timeframe"] == timeframe.value).to_numpy()]
             wrong = "{field} is {actual!r}, recomputed {expected!r}"
-            result.take(bars, rows.assign(text=rows["problem"].map(texts).fillna(wrong), severity="error"))
+            _take(result, bars, rows.assign(text=rows["problem"].map(texts).fillna(wrong), severity="error"))
 
 
 def _check_gaps(result: CheckResult, bars: Bars, both: pd.DataFrame, expected: int) -> None:
@@ -174,7 +127,8 @@ def _check_gaps(result: CheckResult, bars: Bars, both: pd.DataFrame, expected: i
     should = 2 * found > expected
     result.checked += int((has_bar | should).sum())
     both = both.assign(found=found)
-    result.take(
+    _take(
+        result,
         bars,
         _hits(both, should & ~has_bar, found, f"no bar, though its source holds {{found:.0f}} of {expected}"),
         _hits(both, has_bar & ~should, -found, f"a bar, though its source holds {{found:.0f}} of {expected}"),
@@ -189,7 +143,7 @@ def _check_parents(result: CheckResult, bars: Bars, both: pd.DataFrame, source: 
         have, want = both[name], both[f"{name}_source"]
         text = f"{name} is {{{name}!r}}, its {source} bars give {{{name}_source!r}}"
         hits.append(_hits(both, ~is_equal(want, have, name), have - want, text))
-    result.take(bars, *hits)
+    _take(result, bars, *hits)
 
 
 def _check_prices(result: CheckResult, bars: Bars, rows: pd.DataFrame, begin: dt.datetime, end: dt.datetime) -> None:
@@ -201,7 +155,8 @@ def _check_prices(result: CheckResult, bars: Bars, rows: pd.DataFrame, begin: dt
     jump = rows["open"] / rows["close_before"] - 1
     over = rows["vwap"] - rows["vwap"].clip(rows["low"], rows["high"])
     slack = _VWAP_TOLERANCE * rows[["low", "high"]].abs().max(axis=1)
-    result.take(
+    _take(
+        result,
         bars,
         *(_hits(rows, wrong, by, text) for wrong, by, text in _price_errors(rows)),
         _hits(rows, rows["low"] <= 0, rows["low"], "low is {low!r}, not above 0", "warn"),

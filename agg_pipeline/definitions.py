@@ -4,7 +4,7 @@ import os
 
 import dagster as dg
 
-from agg_pipeline.assets import bar_assets
+from agg_pipeline.assets import bar_assets, bar_checks
 from agg_pipeline.jobs import build_job, build_retention_job
 from agg_pipeline.resources import resources_for
 from agg_pipeline.schedules import EVERY_5_MINUTES, build_retention_schedule, build_schedule
@@ -21,6 +21,7 @@ def build_definitions(*, cron_schedule: str = EVERY_5_MINUTES) -> dg.Definitions
     job, retention = build_job(settings, resources), build_retention_job(settings, resources)
     return dg.Definitions(
         assets=bar_assets(settings),
+        asset_checks=[bar_checks()],
         jobs=[job, retention],
         schedules=[build_schedule(job, settings, cron_schedule=cron_schedule), build_retention_schedule(retention)],
         sensors=[

@@ -131,17 +131,29 @@ class ExpiredRuns(Wire):
     abandoned: int = Field(description="Rows that were open for a day, closed as failed.")
 
 
-class BarSummary(Task):
-    """Row of ``agg_bar_summary``: live derived bars of one task by quality score."""
+class QualityCounts(Wire):
+    """Live derived bars by quality score."""
 
     bars: int
-    first_utc: AwareDatetime
-    last_utc: AwareDatetime
     quality_2: int
     quality_1: int
     quality_0: int
     quality_minus_1: int
+
+
+class BarSummary(Task, QualityCounts):
+    """Row of ``agg_bar_summary``: live derived bars of one task."""
+
+    first_utc: AwareDatetime
+    last_utc: AwareDatetime
     revised: int
+
+
+class DayOfBars(QualityCounts):
+    """Row of ``agg_bars_by_day``: live derived bars of one timeframe that start on one UTC day."""
+
+    timeframe: str
+    day: dt.date
 
 
 class SyncResult(Wire):

@@ -4,19 +4,25 @@ An op here never raises for the failure of a task: a raising step would keep ``c
 tasks after it from being told. It returns an outcome; ``close_run`` makes the run red.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import dagster as dg
 
 from agg_pipeline import tags
 from agg_pipeline.closing import close, closed_if_terminated
 from agg_pipeline.errors import GatewayError
+from agg_pipeline.evaluations import asset_key
+from agg_pipeline.figures import day_metadata, failures_table, runlog_metadata
 from agg_pipeline.models import DueTask, WorkUnit
 from agg_pipeline.outcomes import RunReport, TaskOutcome, TimeframeTotals
 from agg_pipeline.resources import SupabaseResource
 from agg_pipeline.selection import SelectConfig, replayed, select, trigger_of
 from agg_pipeline.settings import load_settings
+from agg_pipeline.watching import Figures, read_figures, sample_checks
 from agg_pipeline.work import units, work_on
+
+T = TypeVar("T")
 
 RUNLOG_KEEP = 2016
 """Rows of ops_runlog that stay per job, trigger and environment: a week of ticks. The job retention goes by age."""
@@ -68,17 +74,16 @@ def aggregate(context: dg.OpExecutionContext, supabase: SupabaseResource, unit: 
     """
     with closed_if_terminated(context, supabase):
         outcomes = work_on(unit, supabase.gateway, load_settings(), now=unit.now_utc, owner=context.run_id)
+    # What went well is told by the step's output: a line of the log each would be another event to store.
+    done = {str(o): o.result for o in outcomes if o.kind == "success" and o.result is not None}
+    context.add_output_metadata(
+        {
+            task: f"{r.windows_processed} windows, {r.bars_created} bars written, next window {r.frontier}"
+            for task, r in done.items()
+        }
+    )
     for outcome in outcomes:
-        if outcome.kind == "success" and outcome.result is not None:
-            r = outcome.result
-            context.log.info(
-                "%s: %d windows, %d bars written, next window %s",
-                outcome,
-                r.windows_processed,
-                r.bars_created,
-                r.frontier,
-            )
-        else:
+        if str(outcome) not in done:
             context.log.warning("%s: %s. %s", outcome, outcome.kind, outcome.error)
     return outcomes
 
@@ -127,7 +132,9 @@ def finish(
 
 @dg.op
 def close_run(context: dg.OpExecutionContext, supabase: SupabaseResource, results: list[list[TaskOutcome]]) -> None:
-    """Close the run in ops_runlog, plot one materialization per timeframe, and fail naming the tasks that failed.
+    """Plot one materialization per timeframe, close the run in ops_runlog, check a sample of what was written.
+
+    Raises dg.Failure that names the tasks that failed.
 
     Args:
         results: outcomes of every step.
@@ -136,8 +143,12 @@ def close_run(context: dg.OpExecutionContext, supabase: SupabaseResource, result
     failed = [o for o in outcomes if o.failed]
     timeframes = dict.fromkeys(o.timeframe for o in outcomes)  # in due order, shortest first
     totals = [TimeframeTotals.of(timeframe, outcomes) for timeframe in timeframes]
+    figures = _looked_at(
+        context, "Lag and quality", Figures(), lambda: read_figures(supabase.gateway, outcomes, totals)
+    )
     for total in totals:
-        context.log_event(_materialization(total, environment=supabase.environment))
+        if total.failed < total.tasks:
+            context.log_event(_materialization(total, figures, context.run_id, environment=supabase.environment))
     context.instance.add_run_tags(context.run_id, {tags.WINDOWS: str(sum(t.windows_processed for t in totals))})
     report = RunReport.of(context.run_id, outcomes, totals)
     stats: dict[str, object] = {
@@ -152,23 +163,50 @@ def close_run(context: dg.OpExecutionContext, supabase: SupabaseResource, result
             supabase.gateway.prune_runs(job=load_settings().job_name, trigger=trigger_of(context), keep=RUNLOG_KEEP)
     except GatewayError as exc:
         raise dg.Failure(f"The bars stand, but the run could not be closed in ops_runlog. {exc}") from None
+    with closed_if_terminated(context, supabase):
+        nothing: list[dg.AssetCheckEvaluation] = []
+        for evaluation in _looked_at(
+            context, "A sample of the bars", nothing,
+            lambda: sample_checks(supabase.gateway, outcomes, figures, seed=context.run_id),
+        ):  # fmt: skip
+            context.log_event(evaluation)  # type: ignore[arg-type] # its annotation forgot them
     if failed:
         shown = "; ".join(f"{o} ({o.kind}): {o.error}" for o in failed[:10])
         raise dg.Failure(
             f"{len(failed)} of {len(outcomes)} tasks failed: {shown}",
-            metadata={FAILED_TASKS: [str(o) for o in failed], "failed": len(failed), "tasks": len(outcomes)},
+            metadata={
+                "what failed": dg.MetadataValue.md(failures_table(failed)),
+                FAILED_TASKS: [str(o) for o in failed],
+                "failed": len(failed),
+                "tasks": len(outcomes),
+            },
             allow_retries=False,
         )
 
 
-def _materialization(total: TimeframeTotals, *, environment: str) -> dg.AssetMaterialization:
-    figures: dict[str, dg.MetadataValue] = {name: dg.MetadataValue.int(getattr(total, name)) for name in PLOTTED}
+def _looked_at(context: dg.OpExecutionContext, what: str, otherwise: T, look: Callable[[], T]) -> T:
+    """Whatever goes wrong in looking at bars, the bars stand, and the run is no failure."""
+    try:
+        return look()
+    except Exception as exc:
+        context.log.warning("%s could not be looked at, which changes nothing about the run. %s", what, exc)
+        return otherwise
+
+
+def _materialization(
+    total: TimeframeTotals, figures: Figures, run_id: str, *, environment: str
+) -> dg.AssetMaterialization:
+    metadata: dict[str, dg.MetadataValue] = {name: dg.MetadataValue.int(getattr(total, name)) for name in PLOTTED}
+    if (lag := figures.lag(total.timeframe)) is not None:
+        metadata["lag_windows"] = dg.MetadataValue.int(lag)
     if total.newest_window_utc is not None:
-        figures["newest_window_utc"] = dg.MetadataValue.timestamp(total.newest_window_utc)
+        metadata["newest_window_utc"] = dg.MetadataValue.timestamp(total.newest_window_utc)
+        if (day := figures.day(total.timeframe, total.newest_window_utc.date())) is not None:
+            metadata |= day_metadata(day)
     return dg.AssetMaterialization(
-        asset_key=f"bars_{total.timeframe}",
+        asset_key=asset_key(total.timeframe),
         partition=_day_of(total),
-        metadata=figures,
+        metadata=metadata | runlog_metadata(run_id),
         description=f"{total.bars_created} {total.timeframe} bars written by {total.tasks} tasks in {environment}.",
     )
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 WIDTH, HEIGHT = 760, 300
+NEWEST = 60  # bars in a picture
 _LEFT, _RIGHT, _TOP, _BOTTOM = 8, 76, 28, 22  # margins; prices stand on the right, times below
 _VOLUME = 44  # height of the volumes
 _WIDEST_GAP = 3  # windows; a weekend is no wider than that
@@ -35,7 +36,7 @@ class _Slot:
 
 
 def candles_svg(
-    bars: pd.DataFrame, *, title: str, gaps: Collection[dt.datetime] | None = None, newest: int = 60
+    bars: pd.DataFrame, *, title: str, gaps: Collection[dt.datetime] | None = None, newest: int = NEWEST
 ) -> str:
     """Candles over volume of the newest bars; poor ones and gaps marked; each says its figures under the mouse.
 

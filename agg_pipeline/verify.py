@@ -38,11 +38,11 @@ class Verdict:
         return sum(self.judged.values())
 
 
-def pages(begin: dt.datetime, end: dt.datetime) -> list[tuple[dt.datetime, dt.datetime]]:
+def pages(begin: dt.datetime, end: dt.datetime, longest: Timeframe = _LONGEST) -> list[tuple[dt.datetime, dt.datetime]]:
     """[begin, end) widened to whole windows of the longest timeframe and cut into pages: no window lies in two."""
-    start, stop, cuts = window_start(begin, _LONGEST), begin, []
+    start, stop, cuts = window_start(begin, longest), begin, []
     while stop < end:
-        stop = min(start + PAGE, next_window(end - dt.timedelta.resolution, _LONGEST))
+        stop = min(start + PAGE, next_window(end - dt.timedelta.resolution, longest))
         cuts.append((start, stop))
         start = stop
     return cuts

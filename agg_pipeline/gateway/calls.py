@@ -14,6 +14,7 @@ CONTRACT = 1
 FUNCTIONS = frozenset(
     {
         "agg_bar_summary",
+        "agg_bars_by_day",
         "agg_bars_page",
         "agg_contract",
         "agg_find_damage",

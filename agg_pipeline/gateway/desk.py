@@ -10,6 +10,7 @@ from agg_pipeline.models import (
     BarsPage,
     BarSummary,
     Damage,
+    DayOfBars,
     LoadResult,
     RebuildResult,
     SyncResult,
@@ -35,9 +36,24 @@ class DeskCalls(Calls):
         """One row per task (agg_health)."""
         return self._call("agg_health", list[TaskHealth], p_symbols=symbols or None)
 
-    def bar_summary(self, symbols: Sequence[str] | None = None) -> list[BarSummary]:
-        """Live derived bars per task (agg_bar_summary)."""
-        return self._call("agg_bar_summary", list[BarSummary], p_symbols=symbols or None)
+    def bar_summary(
+        self,
+        symbols: Sequence[str] | None = None,
+        begin: dt.datetime | None = None,
+        end: dt.datetime | None = None,
+    ) -> list[BarSummary]:
+        """Live derived bars per task, all or those in [begin, end) (agg_bar_summary)."""
+        return self._call(
+            "agg_bar_summary",
+            list[BarSummary],
+            p_symbols=symbols or None,
+            p_from_utc=begin or "-infinity",
+            p_to_utc=end or "infinity",
+        )
+
+    def bars_by_day(self, symbols: Sequence[str], begin: dt.datetime, end: dt.datetime) -> list[DayOfBars]:
+        """Live derived bars of symbols in [begin, end), per timeframe and day, by quality (agg_bars_by_day)."""
+        return self._call("agg_bars_by_day", list[DayOfBars], p_symbols=list(symbols), p_from_utc=begin, p_to_utc=end)
 
     def bars_page(self, symbol: str, begin: dt.datetime, end: dt.datetime) -> BarsPage:
         """Raw and live derived bars of a symbol in [begin, end), as they stood at one moment (agg_bars_page)."""

@@ -25,7 +25,7 @@ def three_days(one_gateway: AggGateway, clean: psycopg.Connection) -> psycopg.Co
         one_gateway.register_asset(symbol, start=BEGIN, base_timeframe="1m")
     clean.execute(
         """insert into data_bars (canonical_symbol, timeframe, ts_utc, open, high, low, close, vol, trade_count, source)
-           select s, '1m', %s + m * interval '1 minute', m, m + 2, m - 1, m + 1, 10, 1, 'test'
+           select s, '1m', %s + m * interval '1 minute', 100 + m, 102 + m, 99 + m, 101 + m, 10, 1, 'test'
              from unnest(%s::text[]) s, generate_series(0, 3 * 1440 - 1) m""",
         [BEGIN, SYMBOLS],
     )
@@ -50,12 +50,12 @@ def backfill(
 
 
 def materialized(result: dg.ExecuteInProcessResult) -> dict[str, dict[str, Any]]:
-    """Figures by asset, of the first of its partitions."""
+    """Figures by asset, of the last of its partitions."""
     made: dict[str, dict[str, Any]] = {}
     for event in result.all_events:
         if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
             one = event.step_materialization_data.materialization
-            made.setdefault(one.asset_key.to_user_string(), {k: v.value for k, v in one.metadata.items()})
+            made[one.asset_key.to_user_string()] = {k: v.value for k, v in one.metadata.items()}
     return made
 
 

@@ -25,17 +25,20 @@ def four_hours(one_gateway: AggGateway, clean: psycopg.Connection) -> psycopg.Co
         one_gateway.register_asset(symbol, start=BEGIN, base_timeframe="1m")
     clean.execute(
         """insert into data_bars (canonical_symbol, timeframe, ts_utc, open, high, low, close, vol, trade_count, source)
-           select s, '1m', %s + m * interval '1 minute', m, m + 2, m - 1, m + 1, 10, 1, 'test'
+           select s, '1m', %s + m * interval '1 minute', 100 + m, 102 + m, 99 + m, 101 + m, 10, 1, 'test'
              from unnest(%s::text[]) s, generate_series(0, 239) m""",
         [BEGIN, SYMBOLS],
     )
     return clean
 
 
-def run(defs: dg.Definitions, instance: dg.DagsterInstance, **config: object) -> dg.ExecuteInProcessResult:
+def run(
+    defs: dg.Definitions, instance: dg.DagsterInstance, run_id: str | None = None, **config: object
+) -> dg.ExecuteInProcessResult:
     return defs.resolve_job_def("agg_master").execute_in_process(
         run_config={"ops": {"select_due": {"config": {"now_utc": NOW} | config}}},
         instance=instance,
+        run_id=run_id,
         raise_on_error=False,
     )
 
@@ -98,6 +101,19 @@ def test_one_materialization_a_timeframe_with_figures_that_plot(
     figures = {name: value.value for name, value in made[0].metadata.items()}
     assert figures["newest_window_utc"] == (BEGIN + dt.timedelta(hours=3, minutes=55)).timestamp()
     assert figures | {"tasks": 3, "bars_created": 144, "windows_processed": 144, "failed": 0} == figures
+    quality = {"bars_of_day": 144, "quality_2": 144, "quality_1": 0, "quality_0": 0, "quality_minus_1": 0}
+    assert figures | quality | {"lag_windows": 0} == figures
+    assert "| 2026-01-05 | 144 | 0 | 0 | 0 |" in figures["quality"]
+    assert result.run_id in figures["ops_runlog"]
+
+
+def test_a_timeframe_whose_tasks_all_failed_is_not_materialized(
+    defs: dg.Definitions, instance: dg.DagsterInstance, four_hours: psycopg.Connection
+) -> None:
+    four_hours.execute("update data_bars set trade_count = 2000000000")
+    result = run(defs, instance, timeframes=["5m"])
+    assert not result.success
+    assert not [e for e in result.all_events if e.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION]
 
 
 def test_the_run_config_narrows_and_bounds(
@@ -145,6 +161,7 @@ def test_one_failing_task_makes_the_run_red_and_leaves_the_others_right(
     said = failure(result)
     assert said.description.startswith("1 of 12 tasks failed: BBB/5m (hard): 22003 ")
     assert said.metadata["failed_tasks"].value == ["BBB/5m"]
+    assert "| BBB | 5m | hard | 22003 " in said.metadata["what failed"].value
     _, _, _, status, checkpoints, stats = diary(four_hours)
     assert (status, stats["failed"]) == ("failed", ["BBB/5m"])
     assert "BBB/5m" in checkpoints

@@ -1,6 +1,6 @@
 -- health: what an operator looks at, and the contract that the package checks before it runs.
--- Called by: AggGateway.health, bar_summary, contract. Needs: tasks, source_bars. Repeat: yes.
--- Undo: drop view public.v_aggregation_health; drop function public.agg_bar_summary, public.agg_contract;
+-- Called by: AggGateway.health, bar_summary, bars_by_day, contract. Needs: tasks, source_bars. Repeat: yes.
+-- Undo: drop view public.v_aggregation_health; drop function public.agg_bar_summary, public.agg_bars_by_day, public.agg_contract;
 create or replace view public.v_aggregation_health with (security_invoker = true) as
 select s.canonical_symbol, s.timeframe, s.source_timeframe, s.status, s.enabled, s.is_mandatory, s.task_priority,
        s.last_agg_bar_ts_utc as cursor_utc, t.first_window as first_window_utc, newest.ts_utc as newest_source_utc,
@@ -30,7 +30,9 @@ returns jsonb language sql stable security definer set search_path = '' set time
 $$;
 comment on function public.agg_health(text[]) is 'Array of the rows of v_aggregation_health, by symbol and length of timeframe.';
 
-create or replace function public.agg_bar_summary(p_symbols text[] default null)
+drop function if exists public.agg_bar_summary(text[]);  -- its form before it could be asked for a range
+create or replace function public.agg_bar_summary(
+  p_symbols text[] default null, p_from_utc timestamptz default '-infinity', p_to_utc timestamptz default 'infinity')
 returns jsonb language sql stable security definer set search_path = '' set timezone = 'UTC' as $$
   select coalesce(jsonb_agg(to_jsonb(counted) - 'minutes' order by counted.canonical_symbol, counted.minutes), '[]') from (
     select d.canonical_symbol, d.timeframe, t.minutes, count(*) as bars, min(d.ts_utc) as first_utc, max(d.ts_utc) as last_utc,
@@ -40,9 +42,28 @@ returns jsonb language sql stable security definer set search_path = '' set time
            count(*) filter (where d.revision > 1) as revised
       from public.derived_data_bars d join public.agg_timeframes t on t.timeframe = d.timeframe
      where d.deleted_at is null and (p_symbols is null or d.canonical_symbol = any (p_symbols))
+       and d.ts_utc >= p_from_utc and d.ts_utc < p_to_utc
      group by d.canonical_symbol, d.timeframe, t.minutes) counted
 $$;
-comment on function public.agg_bar_summary(text[]) is 'Array: live derived bars counted per symbol, timeframe and quality score.';
+comment on function public.agg_bar_summary(text[], timestamptz, timestamptz) is
+  'Array: live derived bars of a range counted per symbol, timeframe and quality score.';
+
+-- Joined to the tasks, so that each task's bars are one range of an index, however many symbols there are.
+create or replace function public.agg_bars_by_day(p_symbols text[], p_from_utc timestamptz, p_to_utc timestamptz)
+returns jsonb language sql stable security definer set search_path = '' set timezone = 'UTC'
+  set plan_cache_mode = force_custom_plan set jit = off as $$
+  select coalesce(jsonb_agg(to_jsonb(counted) - 'minutes' order by counted.minutes, counted.day), '[]') from (
+    select d.timeframe, t.minutes, (d.ts_utc at time zone 'UTC')::date as day, count(*) as bars,
+           count(*) filter (where d.quality_score = 2) as quality_2, count(*) filter (where d.quality_score = 1) as quality_1,
+           count(*) filter (where d.quality_score = 0) as quality_0,
+           count(*) filter (where d.quality_score = -1) as quality_minus_1
+      from public.agg_tasks t
+      join public.derived_data_bars d on d.canonical_symbol = t.canonical_symbol and d.timeframe = t.timeframe
+     where t.canonical_symbol = any (p_symbols) and d.deleted_at is null and d.ts_utc >= p_from_utc and d.ts_utc < p_to_utc
+     group by d.timeframe, t.minutes, day) counted
+$$;
+comment on function public.agg_bars_by_day(text[], timestamptz, timestamptz) is
+  'Array: live derived bars of symbols in a range counted per timeframe, UTC day and quality score.';
 
 -- Bumped when a function that the package calls changes what it takes or gives.
 -- Stable, though it is a constant: an immutable call is computed while planning, and PostgREST keeps plans, so that whoever
@@ -50,6 +71,8 @@ comment on function public.agg_bar_summary(text[]) is 'Array: live derived bars 
 create or replace function public.agg_contract() returns integer language sql stable set search_path = '' as $$ select 1 $$;
 comment on function public.agg_contract() is 'Version of the functions that the package calls.';
 
-revoke execute on function public.agg_health(text[]), public.agg_bar_summary(text[]), public.agg_contract()
+revoke execute on function public.agg_health(text[]), public.agg_bar_summary(text[], timestamptz, timestamptz),
+  public.agg_bars_by_day(text[], timestamptz, timestamptz), public.agg_contract()
   from public, anon, authenticated;
-grant execute on function public.agg_health(text[]), public.agg_bar_summary(text[]), public.agg_contract() to service_role;
+grant execute on function public.agg_health(text[]), public.agg_bar_summary(text[], timestamptz, timestamptz),
+  public.agg_bars_by_day(text[], timestamptz, timestamptz), public.agg_contract() to service_role;

@@ -1,0 +1,137 @@
+"""What a backfill looks at when it is done: the bars of its range, counted, checked and drawn.
+
+Bounded, so that a long backfill stays quick: a short range is read as a whole; of a longer one its last days, and
+single days spread evenly over what is before them.
+"""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import dagster as dg
+
+from agg_pipeline.evaluations import evaluations
+from agg_pipeline.gateway import AggGateway
+from agg_pipeline.models import BarSummary, DayOfBars
+from agg_pipeline.timeframes import LADDER, Timeframe
+
+MAX_DAYS = 92
+"""Days that are read, of all symbols together: 132,480 raw 1m bars."""
+
+PICTURES = 3
+"""Symbols that are drawn."""
+
+RECENT_DAYS = 7
+"""What the button *Execute* of the checks looks at, of each symbol."""
+
+_DAY = dt.timedelta(days=1)
+Span = tuple[dt.datetime, dt.datetime]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """How the bars of a range are. ``pictures`` are Markdown."""
+
+    bars: Sequence[BarSummary] = ()
+    days: Sequence[DayOfBars] = ()
+    evaluations: Sequence[dg.AssetCheckEvaluation] = ()
+    pictures: Mapping[Timeframe, str] = field(default_factory=dict)
+
+
+def spans(begin: dt.datetime, end: dt.datetime, max_days: int) -> list[Span]:
+    """What to read of [begin, end), which are whole days: all, or ``max_days``, a quarter of them one by one."""
+    days = (end - begin) // _DAY
+    if days <= max_days:
+        return [(begin, end)]
+    alone = max_days // 4
+    tail = end - (max_days - alone) * _DAY
+    before = (tail - begin) // _DAY
+    starts = [begin + n * before // alone * _DAY for n in range(alone)]
+    return [*((start, start + _DAY) for start in starts), (tail, end)]
+
+
+def inspect_range(
+    gateway: AggGateway, symbols: Sequence[str], timeframes: Sequence[Timeframe], begin: dt.datetime, end: dt.datetime
+) -> Inspection:
+    """Count, check and draw the bars of whole days, [begin, end), of symbols that have tasks of these timeframes.
+
+    Raises:
+        GatewayError: the bars could not be read.
+    """
+    import pandas as pd  # takes longer to load than Dagster's other processes should wait for
+
+    from agg_pipeline.checks import check_bars
+    from agg_pipeline.picture import NEWEST, as_markdown, candles_svg
+    from agg_pipeline.verify import Bars
+
+    chosen = _spread(symbols, MAX_DAYS)
+    parts = spans(begin, end, MAX_DAYS // max(1, len(chosen)))
+    results = []
+    newest: dict[Timeframe, dict[str, pd.DataFrame]] = {timeframe: {} for timeframe in timeframes}
+
+    def keep(symbol: str, bars: Bars) -> None:
+        for timeframe in newest.keys() & bars.tasks.keys():
+            before, stored = newest[timeframe].get(symbol), bars.stored(timeframe)
+            newest[timeframe][symbol] = (stored if before is None else pd.concat([before, stored])).tail(NEWEST)
+
+    for symbol in chosen:
+        health = gateway.health([symbol])
+        for first, stop in parts:
+            seen = partial(keep, symbol) if stop == end and symbol in chosen[:PICTURES] else None
+            found = check_bars(gateway, symbol, begin=first, end=stop, timeframes=timeframes, health=health, seen=seen)
+            results += [one for one in found if one.check != "lag" or stop == end]  # which is of now, not of a range
+    pictures = {
+        timeframe: "\n\n".join(
+            as_markdown(candles_svg(bars, title=f"{symbol} {timeframe}")) for symbol, bars in drawn.items()
+        )
+        for timeframe, drawn in newest.items()
+    }
+    return Inspection(
+        bars=gateway.bar_summary(symbols, begin, end),
+        days=gateway.bars_by_day(symbols, begin, end),
+        evaluations=[
+            *evaluations((one for one in results if one.check != "lag"), _said(symbols, chosen, begin, end, parts)),
+            *evaluations((one for one in results if one.check == "lag"), f"the tasks of {_named(symbols, chosen)}"),
+        ],
+        pictures=pictures,
+    )
+
+
+def check_recent(gateway: AggGateway, symbols: Sequence[str] | None) -> list[dg.AssetCheckEvaluation]:
+    """Check the last days of symbols, all if none are named.
+
+    Raises:
+        ValueError: there are no tasks of a symbol.
+        GatewayError: the bars could not be read.
+    """
+    from agg_pipeline.checks import check_bars
+
+    gateway.check_contract()
+    tasks, results = [task for task in gateway.health(symbols) if task.timeframe in LADDER], []
+    for symbol in symbols or dict.fromkeys(task.symbol for task in tasks):
+        own = [task for task in tasks if task.symbol == symbol]
+        end = max((task.cursor_utc or task.first_window_utc for task in own), default=dt.datetime.now(dt.UTC))
+        results += check_bars(gateway, symbol, begin=end - RECENT_DAYS * _DAY, end=end, health=own)
+    count = len({result.symbol for result in results})
+    return list(evaluations(results, f"the last {RECENT_DAYS} days of {count} symbol{'' if count == 1 else 's'}"))
+
+
+def _spread(symbols: Sequence[str], most: int) -> Sequence[str]:
+    return symbols if len(symbols) <= most else [symbols[n * len(symbols) // most] for n in range(most)]
+
+
+def _said(
+    symbols: Sequence[str], chosen: Sequence[str], begin: dt.datetime, end: dt.datetime, parts: Sequence[Span]
+) -> str:
+    who = _named(symbols, chosen)
+    days = f"{begin:%Y-%m-%d} to {end - _DAY:%Y-%m-%d}"
+    if len(parts) == 1 and parts[0] == (begin, end):
+        return f"{who}, all days from {days}"
+    tail = (parts[-1][1] - parts[-1][0]) // _DAY
+    return f"{who}, a sample of the days from {days}: the last {tail}, and {len(parts) - 1} spread over the others"
+
+
+def _named(symbols: Sequence[str], chosen: Sequence[str]) -> str:
+    names = ", ".join(chosen[:10]) + (", ..." if len(chosen) > 10 else "")
+    return names if len(chosen) == len(symbols) else f"{len(chosen)} of {len(symbols)} symbols: {names}"
