@@ -180,13 +180,13 @@ def _inspected(
 def _describe(context: dg.AssetExecutionContext, timeframe: Timeframe, seen: Inspection, of_range: Metadata) -> None:
     """Figures of its own for each day; those of the whole range, which are large, only for the last one."""
     asset, (*_, last) = asset_key(timeframe), context.partition_keys
+    drawn = seen.pictures.get(timeframe)
+    picture: Metadata = {"candles": dg.MetadataValue.md(drawn)} if drawn else {}
+    of_range = picture | of_range | runlog_metadata(context.run.run_id)
+    context.add_asset_metadata(of_range, asset, partition_key=last)
     for day in seen.days:
         if day.timeframe == timeframe:
             context.add_asset_metadata(day_metadata(day), asset, partition_key=day.day.isoformat())
-    drawn = seen.pictures.get(timeframe)
-    picture: Metadata = {"candles": dg.MetadataValue.md(drawn)} if drawn else {}
-    of_range = of_range | picture | runlog_metadata(context.run.run_id)
-    context.add_asset_metadata(of_range, asset, partition_key=last)
 
 
 class Progress:

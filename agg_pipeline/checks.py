@@ -2,128 +2,30 @@
 
 The prices of raw bars are looked at too; what is wrong with one is a warning, for it counts as missing.
 
-Belongs here: what is asked, and how an answer is told. Reading pages and recomputing them: verify. Which source bars
-are missing: agg_gaps, the one rule. One page is in memory at a time, and serves all questions.
+Belongs here: what is asked. How an answer is told: findings. Reading pages and recomputing them: verify. Which source
+bars are missing: agg_gaps, the one rule. One page is in memory at a time, and serves all questions.
 """
 
 import datetime as dt
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
 
+from agg_pipeline.findings import CHECKS, KEPT, MAX_LAG_WINDOWS, CheckResult, Finding, Severity
 from agg_pipeline.gateway import AggGateway
-from agg_pipeline.models import GapReport, TaskHealth
+from agg_pipeline.models import TaskHealth
 from agg_pipeline.reference import PRICES, is_equal, window_starts
 from agg_pipeline.timeframes import LADDER, Timeframe
 from agg_pipeline.verify import Bars, Verdict, pages, read_page, recompute
 
-Severity = Literal["warn", "error"]
 Flags: TypeAlias = "pd.Series[bool]"
 Floats: TypeAlias = "pd.Series[float]"
 Results: TypeAlias = "dict[tuple[str, str], CheckResult]"  # by check and timeframe, of derived bars
-CHECKS = ("matches_recomputation", "no_gaps", "parents_agree", "prices_sane", "lag")
-KEPT = 20  # findings of a check and timeframe that are kept; all are counted
-MAX_LAG_WINDOWS = 3
-CATCHING_UP = dt.timedelta(hours=1)  # since its last success; a task that is behind for longer is stuck
 MAX_JUMP = 0.5  # from a close to the next open, relative to the close
 _NUMBERS = [*PRICES, "vol", "vwap", "trade_count"]
 _VWAP_TOLERANCE = 1e-9  # relative: the last bits of a quotient of sums may lie outside of low to high
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong with one window, which starts at ``window_utc``. ``by``: how much, None if no number."""
-
-    symbol: str
-    timeframe: str
-    window_utc: dt.datetime
-    problem: str
-    by: float | None
-    severity: Severity
-
-    def __str__(self) -> str:
-        off = "" if self.by is None else f" (by {self.by:.6g})"
-        return f"{self.symbol} {self.timeframe} {self.window_utc:%Y-%m-%d %H:%M} UTC: {self.problem}{off}"
-
-
-@dataclass
-class CheckResult:
-    """What one check says about one timeframe of a symbol.
-
-    Attributes:
-        checked: bars that were judged; for no_gaps source bars that are there or should be, for lag tasks.
-        waiting: windows that are wrong and wait to be built again; they are no findings.
-        found: all findings.
-        findings: the first KEPT of them, errors before warnings.
-        of_raw: it is about raw bars.
-    """
-
-    check: str
-    symbol: str
-    timeframe: str
-    of_raw: bool = False
-    checked: int = 0
-    waiting: int = 0
-    found: int = 0
-    findings: list[Finding] = field(default_factory=list)
-
-    @property
-    def passed(self) -> bool:
-        return self.found == 0
-
-    @property
-    def severity(self) -> Severity:
-        """That of the worst finding; error if there is none."""
-        return self.findings[0].severity if self.findings else "error"
-
-    def take(self, bars: Bars, *hits: pd.DataFrame) -> None:
-        """Add findings: rows with ts_utc, by, text (a format of the row's columns) and severity."""
-        if not (some := [rows for rows in hits if not rows.empty]):
-            return
-        rows = pd.concat(some, ignore_index=True)
-        if self.of_raw:
-            rows = rows.assign(severity="warn")
-        waits = bars.waits(rows["ts_utc"], Timeframe(self.timeframe))
-        self.waiting += rows["ts_utc"][waits].nunique()
-        rows = rows[~waits].sort_values(["severity", "ts_utc"], kind="stable")  # "error" before "warn"
-        self.found += len(rows)
-        for row in rows.head(KEPT).to_dict("records"):
-            ts, problem = row["ts_utc"].to_pydatetime(), row["text"].format_map(row).replace("nan", "unknown")
-            by = float(row["by"]) if np.isfinite(row["by"]) else None
-            self._keep(Finding(self.symbol, self.timeframe, ts, problem, by, row["severity"]))
-
-    def take_lag(self, task: TaskHealth, limit: int) -> None:
-        """Judge how far a task is behind its source: a warning while it works at that, an error when it is stuck.
-
-        One that is paused or disabled is meant to be behind.
-        """
-        if task.is_paused or not task.enabled or task.status == "disabled":
-            return
-        self.checked += 1
-        if (lag := task.backlog_windows or 0) > limit:
-            self.found += 1
-            since = dt.datetime.now(dt.UTC) - CATCHING_UP
-            catches_up = task.last_successful_at_utc is not None and task.last_successful_at_utc > since
-            problem = f"{lag} windows behind the newest source bar, at most {limit} are allowed"
-            problem += ", but catching up" if catches_up else ""
-            severity: Severity = "warn" if catches_up else "error"
-            window = task.cursor_utc or task.first_window_utc
-            self._keep(Finding(self.symbol, self.timeframe, window, problem, lag - limit, severity))
-
-    def take_gaps(self, report: GapReport) -> None:
-        """Judge the source of a task: a finding for each run of missing bars, quiet and closed ones are none."""
-        gaps = [gap for gap in report.gaps if gap.kind == "missing"]
-        self.checked += report.found + sum(gap.missing for gap in gaps)
-        self.found += len(gaps)
-        for gap in gaps[:KEPT]:
-            problem = f"{gap.missing} source bars are missing until {gap.to_utc:%Y-%m-%d %H:%M}"
-            self._keep(Finding(self.symbol, self.timeframe, gap.from_utc, problem, None, "warn"))
-
-    def _keep(self, finding: Finding) -> None:
-        self.findings = sorted([*self.findings, finding], key=lambda kept: kept.severity)[:KEPT]  # stable
 
 
 def check_bars(
@@ -193,6 +95,23 @@ def check_bars(
     return [*results.values(), *([raw] if raw else [])]
 
 
+def _take(result: CheckResult, bars: Bars, *hits: pd.DataFrame) -> None:
+    """Add findings: rows with ts_utc, by, text (a format of the row's columns) and severity."""
+    if not (some := [rows for rows in hits if not rows.empty]):
+        return
+    rows = pd.concat(some, ignore_index=True)
+    if result.of_raw:
+        rows = rows.assign(severity="warn")
+    waits = bars.waits(rows["ts_utc"], Timeframe(result.timeframe))
+    result.waiting += rows["ts_utc"][waits].nunique()
+    rows = rows[~waits].sort_values(["severity", "ts_utc"], kind="stable")  # "error" before "warn"
+    result.found += len(rows)
+    for row in rows.head(KEPT).to_dict("records"):
+        ts, problem = row["ts_utc"].to_pydatetime(), row["text"].format_map(row).replace("nan", "unknown")
+        by = float(row["by"]) if np.isfinite(row["by"]) else None
+        result.keep(Finding(result.symbol, result.timeframe, ts, problem, by, row["severity"]))
+
+
 def _check_recomputation(results: Results, bars: Bars, verdict: Verdict) -> None:
     texts = {"missing": "no bar, should be one", "surplus": "a bar, should be none"}
     for timeframe, judged in verdict.judged.items():
@@ -201,7 +120,7 @@ def _check_recomputation(results: Results, bars: Bars, verdict: Verdict) -> None
         if not (rows := verdict.differences).empty:
             rows = rows[(rows["timeframe"] == timeframe.value).to_numpy()]
             wrong = "{field} is {actual!r}, recomputed {expected!r}"
-            result.take(bars, rows.assign(text=rows["problem"].map(texts).fillna(wrong), severity="error"))
+            _take(result, bars, rows.assign(text=rows["problem"].map(texts).fillna(wrong), severity="error"))
 
 
 def _check_parents(result: CheckResult, bars: Bars, both: pd.DataFrame, source: Timeframe) -> None:
@@ -212,7 +131,7 @@ def _check_parents(result: CheckResult, bars: Bars, both: pd.DataFrame, source: 
         have, want = both[name], both[f"{name}_source"]
         text = f"{name} is {{{name}!r}}, its {source} bars give {{{name}_source!r}}"
         hits.append(_hits(both, ~is_equal(want, have, name), have - want, text))
-    result.take(bars, *hits)
+    _take(result, bars, *hits)
 
 
 def _check_prices(result: CheckResult, bars: Bars, rows: pd.DataFrame, begin: dt.datetime, end: dt.datetime) -> None:
@@ -224,7 +143,8 @@ def _check_prices(result: CheckResult, bars: Bars, rows: pd.DataFrame, begin: dt
     jump = rows["open"] / rows["close_before"] - 1
     over = rows["vwap"] - rows["vwap"].clip(rows["low"], rows["high"])
     slack = _VWAP_TOLERANCE * rows[["low", "high"]].abs().max(axis=1)
-    result.take(
+    _take(
+        result,
         bars,
         *(_hits(rows, wrong, by, text) for wrong, by, text in _price_errors(rows)),
         _hits(rows, rows["low"] <= 0, rows["low"], "low is {low!r}, not above 0", "warn"),

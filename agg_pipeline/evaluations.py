@@ -5,15 +5,12 @@ were looked at, and says which those were; the newest one gives the colour, the 
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from agg_pipeline.figures import Metadata, markdown_table
+from agg_pipeline.findings import CheckResult, Finding
 from agg_pipeline.timeframes import LADDER, Timeframe
-
-if TYPE_CHECKING:  # pandas takes longer to load than a tick to run
-    from agg_pipeline.checks import CheckResult, Finding
 
 RAW_ASSET = "bars_raw"
 SHOWN = 20  # findings in the table of an evaluation
@@ -41,7 +38,7 @@ def check_specs() -> list[dg.AssetCheckSpec]:
     return [dg.AssetCheckSpec(name, asset=asset, description=_QUESTIONS[name]) for asset, name in asked]
 
 
-def evaluations(results: Iterable["CheckResult"], looked_at: str) -> Iterator[dg.AssetCheckEvaluation]:
+def evaluations(results: Iterable[CheckResult], looked_at: str) -> Iterator[dg.AssetCheckEvaluation]:
     """One evaluation per asset and check, of all symbols together.
 
     Args:
@@ -93,7 +90,7 @@ def check_results(
         )
 
 
-def _findings_table(findings: Sequence["Finding"], found: int) -> str:
+def _findings_table(findings: Sequence[Finding], found: int) -> str:
     """The first findings, errors before warnings."""
     rows = [
         [

@@ -37,6 +37,8 @@ def range_metadata(timeframe: Timeframe, filled: Sequence[Filled], bars: Sequenc
     rows = [[one.symbol, one.bars, *_counts(one).values(), _missing(one)] for one in own]
     heads = ["symbol", "bars", *QUALITIES.values(), "windows without a bar"]
     return {
+        "what was done": dg.MetadataValue.md(plan_table(filled)),
+        "quality of the range": dg.MetadataValue.md(markdown_table(heads, rows)),
         "symbols": dg.MetadataValue.int(len(filled)),
         "bars_created": dg.MetadataValue.int(sum(level.written for level in levels)),
         "bars_revised": dg.MetadataValue.int(sum(level.revised for level in levels)),
@@ -44,8 +46,6 @@ def range_metadata(timeframe: Timeframe, filled: Sequence[Filled], bars: Sequenc
         "bars_unchanged": dg.MetadataValue.int(sum(level.unchanged for level in levels)),
         "gaps": dg.MetadataValue.int(sum(map(_missing, own))),
         "seconds": dg.MetadataValue.float(round(s, 3)),
-        "what was done": dg.MetadataValue.md(plan_table(filled)),
-        "quality of the range": dg.MetadataValue.md(markdown_table(heads, rows)),
     }
 
 

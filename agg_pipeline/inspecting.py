@@ -16,8 +16,8 @@ from agg_pipeline.gateway import AggGateway
 from agg_pipeline.models import BarSummary, DayOfBars
 from agg_pipeline.timeframes import LADDER, Timeframe
 
-MAX_DAYS = 60
-"""Days that are read, of all symbols together: 86,400 raw 1m bars."""
+MAX_DAYS = 92
+"""Days that are read, of all symbols together: 132,480 raw 1m bars."""
 
 PICTURES = 3
 """Symbols that are drawn."""
@@ -40,11 +40,11 @@ class Inspection:
 
 
 def spans(begin: dt.datetime, end: dt.datetime, max_days: int) -> list[Span]:
-    """What to read of [begin, end), which are whole days: all, or ``max_days``, half of them the last ones in a row."""
+    """What to read of [begin, end), which are whole days: all, or ``max_days``, a quarter of them one by one."""
     days = (end - begin) // _DAY
     if days <= max_days:
         return [(begin, end)]
-    alone = max_days // 2
+    alone = max_days // 4
     tail = end - (max_days - alone) * _DAY
     before = (tail - begin) // _DAY
     starts = [begin + n * before // alone * _DAY for n in range(alone)]
@@ -90,7 +90,10 @@ def inspect_range(
     return Inspection(
         bars=gateway.bar_summary(symbols, begin, end),
         days=gateway.bars_by_day(symbols, begin, end),
-        evaluations=list(evaluations(results, _said(symbols, chosen, begin, end, parts))),
+        evaluations=[
+            *evaluations((one for one in results if one.check != "lag"), _said(symbols, chosen, begin, end, parts)),
+            *evaluations((one for one in results if one.check == "lag"), f"the tasks of {_named(symbols, chosen)}"),
+        ],
         pictures=pictures,
     )
 
@@ -121,11 +124,14 @@ def _spread(symbols: Sequence[str], most: int) -> Sequence[str]:
 def _said(
     symbols: Sequence[str], chosen: Sequence[str], begin: dt.datetime, end: dt.datetime, parts: Sequence[Span]
 ) -> str:
-    who = ", ".join(chosen[:10]) + (", ..." if len(chosen) > 10 else "")
-    if len(chosen) < len(symbols):
-        who = f"{len(chosen)} of {len(symbols)} symbols: {who}"
+    who = _named(symbols, chosen)
     days = f"{begin:%Y-%m-%d} to {end - _DAY:%Y-%m-%d}"
     if len(parts) == 1 and parts[0] == (begin, end):
         return f"{who}, all days from {days}"
     tail = (parts[-1][1] - parts[-1][0]) // _DAY
     return f"{who}, a sample of the days from {days}: the last {tail}, and {len(parts) - 1} spread over the others"
+
+
+def _named(symbols: Sequence[str], chosen: Sequence[str]) -> str:
+    names = ", ".join(chosen[:10]) + (", ..." if len(chosen) > 10 else "")
+    return names if len(chosen) == len(symbols) else f"{len(chosen)} of {len(symbols)} symbols: {names}"

@@ -7,10 +7,11 @@ import typer
 from rich.progress import track
 from rich.table import Table
 
-from agg_pipeline.checks import CHECKS, CheckResult, check_bars
+from agg_pipeline.checks import check_bars
 from agg_pipeline.cli.app import CommandError, command, console
 from agg_pipeline.cli.arguments import Root, parse_time
 from agg_pipeline.cli.target import ROOT, connect
+from agg_pipeline.findings import CHECKS, CheckResult
 
 DAYS = 7
 

@@ -11,6 +11,7 @@ from agg_pipeline.cli.arguments import Root, parse_time, parse_timeframe
 from agg_pipeline.cli.loading import load_file
 from agg_pipeline.cli.report import bar_table, status_table
 from agg_pipeline.cli.target import ROOT, connect, is_hosted
+from agg_pipeline.doctor import state
 from agg_pipeline.local import running
 from agg_pipeline.migrations import Migration
 from agg_pipeline.migrations import migrate as apply_migrations
@@ -115,6 +116,9 @@ def migrate(
         str | None,
         typer.Option(envvar="SUPABASE_DB_URL", help="postgresql:// of the owner of schema public.", show_envvar=True),
     ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Apply every file once more: when older SQL was run over them.")
+    ] = False,
     root: Root = ROOT,
 ) -> None:
     """Bring the database to this version. Safe to repeat; never drops a row, a column or a setting."""
@@ -135,10 +139,13 @@ def migrate(
                 f"No database: nothing runs in {root}. Start it with `agg-pipeline up`, or set SUPABASE_DB_URL."
             )
         dsn = stack.dsn
-    applied = apply_migrations(dsn, on_apply=_say)
-    console.print(
-        f"{len(applied)} migrations applied." if applied else "Nothing to do: the database is at this version."
-    )
+    console.print(f"Before: {state(dsn)}.", highlight=False)
+    applied = apply_migrations(dsn, on_apply=_say, again=again)
+    if not applied:
+        console.print("Nothing to do: the database is at this version.")
+        return
+    console.print(f"{len(applied)} migrations applied.")
+    console.print(f"After: {state(dsn)}. `agg-pipeline doctor` says what is left to do.", highlight=False)
 
 
 def _say(migration: Migration) -> None:

@@ -6,11 +6,13 @@ from typing import Any
 
 from agg_pipeline.gateway.calls import Calls
 from agg_pipeline.models import (
+    BadCursor,
     BarsPage,
     BarSummary,
     Calendar,
     CalendarChange,
     Calendars,
+    Damage,
     DayOfBars,
     GapReport,
     LoadResult,
@@ -95,6 +97,25 @@ class DeskCalls(Calls):
     def set_calendar(self, symbol: str, calendar: str, *, begin: dt.datetime | None = None) -> None:
         """From ``begin`` on (a midnight UTC; None: always) the symbol follows this calendar (agg_set_calendar)."""
         self._call("agg_set_calendar", object, p_symbol=symbol, p_calendar=calendar, p_from_utc=begin)
+
+    def find_damage(self, task: Task, begin: dt.datetime, end: dt.datetime) -> Damage:
+        """Built windows whose bar is not what its source gives, by kind; at most 5000 a call (agg_find_damage)."""
+        return self._call(
+            "agg_find_damage",
+            Damage,
+            p_symbol=task.symbol,
+            p_tf=task.timeframe,
+            p_from_utc=begin,
+            p_to_utc=end,
+        )
+
+    def mend_cursors(
+        self, symbols: Sequence[str] | None = None, *, dry_run: bool, now: dt.datetime | None = None
+    ) -> list[BadCursor]:
+        """Cursors at impossible places and tasks left running; mends them, unless a plan (agg_mend_cursors)."""
+        return self._call(
+            "agg_mend_cursors", list[BadCursor], p_symbols=symbols or None, p_dry_run=dry_run, p_now_utc=now
+        )
 
     def pause(
         self, symbol: str, timeframe: str | None, *, reason: str, actor: str, until: dt.datetime | None = None

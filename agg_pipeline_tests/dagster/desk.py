@@ -15,7 +15,7 @@ PATIENCE_S = 150  # a busy machine
 T = TypeVar("T")
 
 _RUNS = """query($filter: RunsFilter) { runsOrError(filter: $filter, limit: 50) { ... on Runs { results {
-             runId status tags { key value } } } } }"""
+             runId status tags { key value } creationTime startTime endTime } } } }"""
 _LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) { __typename
                ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
                ... on RunConfigValidationInvalid { errors { message } } } }"""
@@ -36,6 +36,9 @@ class Run:
     run_id: str
     status: str
     tags: dict[str, str]
+    created: float
+    started: float | None
+    ended: float | None
 
     @property
     def has_ended(self) -> bool:
@@ -81,10 +84,20 @@ class Desk:
         wanted = [{"key": f"agg/{key}", "value": value} for key, value in tags.items()]
         found = self.ask(_RUNS, filter={"tags": wanted})["runsOrError"]["results"]
         return [
-            Run(r["runId"], r["status"], {t["key"]: t["value"] for t in r["tags"]})
+            Run(
+                r["runId"],
+                r["status"],
+                {t["key"]: t["value"] for t in r["tags"]},
+                r["creationTime"],
+                r["startTime"],
+                r["endTime"],
+            )
             for r in found
             if r["runId"] not in self.forgotten
         ]
+
+    def runs_of_backfill(self, backfill_id: str) -> list[Run]:
+        return [run for run in self.runs() if run.tags.get("dagster/backfill") == backfill_id]
 
     def run(self, run_id: str) -> Run:
         (found,) = [run for run in self.runs() if run.run_id == run_id]

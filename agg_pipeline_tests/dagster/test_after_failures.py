@@ -77,8 +77,6 @@ def test_a_failed_task_is_named_rerun_alone_and_given_up_in_time(desk: Desk, bar
     for rerun in (second, third):
         assert {"POISON/5m"} == diary(bars, rerun.run_id)["checkpoints"].keys() - {"cron_start", "selected_due_tasks"}
     no_more_back_off(bars)
-    time.sleep(15)  # a look of the sensor
-    assert desk.runs(rerun_of=third.run_id) == []
     task = state(bars, "POISON", "5m")
     assert task["status"] == "hard_failed", "mandatory, so it is tried again for ever"
     assert task["hard_fail_streak"] >= 3
@@ -88,6 +86,7 @@ def test_a_failed_task_is_named_rerun_alone_and_given_up_in_time(desk: Desk, bar
     no_more_back_off(bars)
     healed = desk.launch(config={"max_windows": 1000})
     assert desk.wait_for_end(healed).status == "SUCCESS"
+    assert desk.runs(rerun_of=third.run_id) == [], "while it still failed, the sensor had time to look"
     assert assert_equals_oracle(bars)["POISON", "4h"] == 1
 
 

@@ -1,6 +1,7 @@
 """`agg-pipeline backfill` against Dagster's real webserver, daemon and code server: one run, beside the ticks."""
 
 import datetime as dt
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -8,12 +9,14 @@ from typer.testing import CliRunner, Result
 
 from agg_pipeline.cli import app
 from agg_pipeline.gateway import AggGateway
+from agg_pipeline.tags import PROGRESS
 from agg_pipeline_tests.dagster.desk import Desk
 from agg_pipeline_tests.oracle import assert_equals_oracle
 
 BEGIN = dt.datetime(2026, 1, 5, tzinfo=dt.UTC)
 DAYS = 30
 SYMBOLS = ["AAA", "BBB", "CCC"]
+INTERVAL_S = 300  # between two ticks of the schedule
 
 
 @pytest.fixture
@@ -35,14 +38,23 @@ def backfill(desk: Desk, *arguments: str) -> Result:
     return CliRunner().invoke(app, ["backfill", *days, "--ui", desk.services.url, *arguments])
 
 
-def test_a_month_of_three_symbols_in_one_run_while_ticks_go_on(desk: Desk, a_month: psycopg.Connection) -> None:
+def test_a_month_of_three_symbols_in_one_run_delays_no_tick_beside_it(desk: Desk, a_month: psycopg.Connection) -> None:
     tick = desk.launch(config={"max_windows": 20})
-    result = backfill(desk)
+    with ThreadPoolExecutor(1) as other_terminal:
+        pending = other_terminal.submit(backfill, desk)
+        desk.wait(lambda: [run for run in desk.runs() if PROGRESS in run.tags], "the backfill is at work")
+        ticks = [tick, desk.launch(config={"max_windows": 20})]
+        result = pending.result()
     assert result.exit_code == 0, result.output
     assert "CCC" in result.stdout
     run = next(run for run in desk.runs(progress="100 %"))
     assert run.status == "SUCCESS"
-    assert desk.wait_for_end(tick).status == "SUCCESS", "a task that is busy is no failure"
+    for ended in map(desk.wait_for_end, ticks):
+        assert ended.status == "SUCCESS", "a task that is busy is no failure"
+        assert ended.ended is not None
+        waited_s = ended.ended - ended.created
+        print(f"A tick beside the backfill ended {waited_s:.1f} s after its launch.")
+        assert waited_s < INTERVAL_S
     desk.wait(lambda: all(run.has_ended for run in desk.runs()), "the ticks that followed")
     counts = assert_equals_oracle(a_month)
     assert [counts["BBB", t] for t in ("5m", "15m", "1h", "4h", "1d")] == [8640, 2880, 720, 180, 30]

@@ -6,7 +6,8 @@ import random
 import psycopg
 import pytest
 
-from agg_pipeline.checks import CHECKS, CheckResult, check_bars
+from agg_pipeline.checks import check_bars
+from agg_pipeline.findings import CHECKS, CheckResult
 from agg_pipeline.gateway import AggGateway
 from agg_pipeline_tests.http.test_verify import BEGIN, fill
 from agg_pipeline_tests.oracle import assert_equals_oracle

@@ -44,7 +44,7 @@ from agg_pipeline_tests.sql.helpers import (
 BASE = {"ONE": Timeframe.M1, "FIVE": Timeframe.M5, "STOCK": Timeframe.M1}
 CALENDAR = {"FIVE": "fx_24x5", "STOCK": "XNYS"}
 AGG_START = at("00:07")
-EXAMPLES = int(os.environ.get("AGG_EXAMPLES", "200"))
+EXAMPLES = int(os.environ.get("AGG_EXAMPLES", "60"))
 WRITERS = 3
 
 symbols = st.sampled_from(sorted(BASE))

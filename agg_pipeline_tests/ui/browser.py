@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
 
-from playwright.sync_api import BrowserContext, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser as Chromium
+from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [
@@ -29,6 +30,7 @@ FLAGS = [
 SIZE = {"width": 1600, "height": 1000}
 PATIENCE_MS = 60_000  # a busy machine
 ENDED = ("Success", "Failure", "Canceled")
+_CREATED = re.compile(r"Created backfill\s*([a-z]{8})")
 _RUN_PAGE = re.compile(r"/runs/([0-9a-f]{8}-[0-9a-f-]{27})")
 
 
@@ -42,18 +44,14 @@ def find_chromium() -> str | None:
 
 
 @contextlib.contextmanager
-def chromium_running(program: str, profile: Path) -> Iterator[BrowserContext]:
-    """A browser with a profile of its own; its pages share what the UI remembers, such as what was typed last."""
+def chromium_running(program: str) -> Iterator[Chromium]:
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            profile, executable_path=program, args=FLAGS, viewport=SIZE, locale="en-US", timezone_id="UTC"
-        )
-        context.set_default_timeout(PATIENCE_MS)
+        chromium = playwright.chromium.launch(executable_path=program, args=FLAGS)
         try:
-            yield context
+            yield chromium
         finally:
-            context.close()
+            chromium.close()
 
 
 @dataclass(frozen=True)
@@ -133,7 +131,7 @@ class Browser:
         """The tag on a run's page once it says Started or how the run ended; an error if it ended otherwise."""
         tag = self.page.get_by_text(re.compile(f"^({'|'.join({status, *ENDED})})$")).filter(visible=True).first
         tag.wait_for()
-        assert tag.inner_text() == status
+        assert tag.inner_text() == status, f"{self.page.url} says {tag.inner_text()}, not {status}"
         return tag
 
     def filter_log(self, text: str) -> None:
@@ -169,6 +167,40 @@ class Browser:
         """The charts of an asset's figures over time."""
         self.page.get_by_role("button", name="Plots").click()
         return self.page.locator("canvas")
+
+    def open_checks(self, asset: str) -> None:
+        self.open_asset(asset, "Checks")
+        self.sees("Execute all")
+
+    def checks(self, outcome: str) -> Locator:
+        """The checks of the open asset that the list on the left shows as Succeeded, Failed, In Progress ..."""
+        return self.page.get_by_text(outcome, exact=True).filter(visible=True)
+
+    # ---- backfills
+
+    def launch_backfill(self, first: str, last: str, config: str) -> str:
+        """Materialize all assets for a range of days with this config, from the lineage; the backfill's id."""
+        self.open_lineage()
+        self.page.get_by_role("button", name=re.compile("Materialize all")).click()
+        dialog = self.page.get_by_role("dialog")
+        days = dialog.get_by_role("textbox").first
+        days.fill(f"[{first}...{last}]")
+        days.press("Enter")
+        dialog.get_by_text("Config", exact=True).click()
+        dialog.get_by_role("button", name="Add config").click()
+        editor = self.page.get_by_role("dialog").filter(has_text="Config Editor")
+        editor.get_by_role("textbox").focus()
+        self.page.keyboard.insert_text(config)
+        expect(editor.get_by_text(config)).to_be_visible()
+        expect(editor.get_by_text("No errors")).to_be_visible()
+        editor.get_by_role("button", name="Save config").click()
+        self.picture("backfill-dialog")
+        dialog.get_by_role("button", name="Launch backfill").click()
+        told = self.page.get_by_text(_CREATED).last.inner_text()  # which goes away after seconds, with its button
+        found = _CREATED.search(told)
+        assert found, told
+        self.page.goto(f"{self.url}/runs/b/{found[1]}")
+        return found[1]
 
     # ---- automation
 

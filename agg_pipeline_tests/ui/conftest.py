@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import BrowserContext
 
 from agg_pipeline.cli.services import dagster_services, free_port
@@ -16,7 +17,7 @@ from agg_pipeline.timeframes import Timeframe, window_start
 from agg_pipeline_tests.conftest import TABLES, open_gateway
 from agg_pipeline_tests.dagster.conftest import empty_storage
 from agg_pipeline_tests.dagster.desk import Desk
-from agg_pipeline_tests.ui.browser import NAMES, Browser, chromium_running, find_chromium
+from agg_pipeline_tests.ui.browser import NAMES, PATIENCE_MS, SIZE, Browser, chromium_running, find_chromium
 
 # Four hours that make one 4h bar, and ended long enough ago for every deadline.
 BEGIN = window_start(dt.datetime.now(dt.UTC) - dt.timedelta(hours=7), Timeframe.H4)
@@ -52,11 +53,18 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def context(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext]:
-    """A browser that has never been here."""
-    with chromium_running(chromium, tmp_path_factory.mktemp("profile")) as running:
+@pytest.fixture(scope="session")
+def running_chromium(chromium: str) -> Iterator[Chromium]:
+    with chromium_running(chromium) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def context(running_chromium: Chromium) -> Iterator[BrowserContext]:
+    """Somebody who has never been here; his pages share what the UI remembers, such as what was typed last."""
+    with running_chromium.new_context(viewport=SIZE, locale="en-US", timezone_id="UTC") as opened:
+        opened.set_default_timeout(PATIENCE_MS)
+        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +105,7 @@ def market(desk: Desk, stack: Stack) -> Iterator[psycopg.Connection]:
         db.execute(
             """insert into data_bars (canonical_symbol, timeframe, source, ts_utc,
                                       open, high, low, close, vol, trade_count)
-               select s, '1m', 'test', %s + m * interval '1 minute', m, m + 2, m - 1, m + 1, 10, 1
+               select s, '1m', 'test', %s + m * interval '1 minute', 100 + m, 102 + m, 99 + m, 101 + m, 10, 1
                  from unnest(%s::text[]) s, generate_series(0, 239) m""",
             [BEGIN, SYMBOLS],
         )

@@ -11,7 +11,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from agg_pipeline import checks, verify
-from agg_pipeline.checks import CheckResult, check_bars
+from agg_pipeline.checks import check_bars
+from agg_pipeline.findings import CheckResult
 from agg_pipeline.gateway import AggGateway
 from agg_pipeline.models import BarsPage, PageTask, TaskHealth, TouchedRange
 from agg_pipeline.reference import BAR_COLUMNS, PRICES, RAW_COLUMNS, reference_bars
