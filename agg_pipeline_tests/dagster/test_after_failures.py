@@ -49,7 +49,8 @@ def diary(db: psycopg.Connection, run_id: str) -> dict:
 
 def test_everything_that_should_run_by_itself_does(desk: Desk) -> None:
     assert desk.started() == dict.fromkeys(
-        ["agg_every_5_minutes", "retention_daily", "catch_up", "rerun_failed_tasks", "release_leases"], "RUNNING"
+        ["agg_every_5_minutes", "calendars_daily", "catch_up", "release_leases", "rerun_failed_tasks", "retention_daily"],
+        "RUNNING",
     )
 
 
