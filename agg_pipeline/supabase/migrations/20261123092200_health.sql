@@ -1,6 +1,8 @@
 -- health: what an operator looks at, and the contract that the package checks before it runs.
 -- Called by: AggGateway.health, bar_summary, contract. Needs: tasks, source_bars. Repeat: yes.
 -- Undo: drop view public.v_aggregation_health; drop function public.agg_bar_summary, public.agg_contract;
+set local lock_timeout = '10s';
+
 create or replace view public.v_aggregation_health with (security_invoker = true) as
 select s.canonical_symbol, s.timeframe, s.source_timeframe, s.status, s.enabled, s.is_mandatory, s.task_priority,
        s.last_agg_bar_ts_utc as cursor_utc, t.first_window as first_window_utc, newest.ts_utc as newest_source_utc,
