@@ -5,6 +5,8 @@
 --
 -- Times are told by the session clock: in a closed market nothing lags and nothing is silent. A task without a calendar has
 -- no closed time, and costs two looks into an index and a count.
+set local lock_timeout = '10s';
+
 
 -- How many windows of a length between two places of its grid hold open time. Null: all time is open.
 create or replace function public._agg_open_windows(
