@@ -132,9 +132,9 @@ def test_the_pipeline_goes_on_where_the_predecessor_stopped(upgraded: psycopg.Co
     assert times(upgraded, "EURUSD", "1h") == ["00:00", "01:00", "02:00", "03:00", "04:00", "05:00"]
     assert state(upgraded, "EURUSD", "1h")["source_timeframe"] == "5m"
     assert (state(upgraded, "DAX", "1h")["status"], live(upgraded, "DAX", "1h")) == ("disabled", [])
-    assert rows(upgraded, "select timeframe from data_agg_state where canonical_symbol = 'EURUSD'") == [
-        {"timeframe": "5m"},
+    assert rows(upgraded, "select timeframe from data_agg_state where canonical_symbol = 'EURUSD' order by 1") == [
         {"timeframe": "1h"},
+        {"timeframe": "5m"},
     ], "calc_ flags were false"
 
 

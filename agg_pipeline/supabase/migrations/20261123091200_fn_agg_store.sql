@@ -7,7 +7,7 @@
 create or replace function public._agg_store(
   p_ranges public.agg_range[], p_bars public.agg_bar[], p_derivation_version integer, p_restamp boolean default false)
 returns table (canonical_symbol text, timeframe text, windows integer, created integer, revised integer, retired integer,
-               unchanged integer, poor integer)
+               unchanged integer, poor integer, skipped integer, rejected integer)
 language plpgsql volatile set search_path = '' set timezone = 'UTC' as $$
 #variable_conflict use_column
 declare
@@ -22,7 +22,7 @@ begin
       join public.derived_data_bars d on d.canonical_symbol = r.canonical_symbol and d.timeframe = r.timeframe
        and d.ts_utc >= r.from_utc and d.ts_utc < r.to_utc and d.deleted_at is null
   ), verdict as materialized (
-    select coalesce(f.canonical_symbol, l.canonical_symbol) as symbol, coalesce(f.timeframe, l.timeframe) as tf, f,
+    select coalesce(f.canonical_symbol, l.canonical_symbol) as symbol, coalesce(f.timeframe, l.timeframe) as tf, f.*,
            l.id as live_id, l.revision as live_revision, l.derivation_version as live_version,
            case
              when f.quality_score is null and l.id is null then 'absent'
@@ -48,21 +48,21 @@ begin
       canonical_symbol, timeframe, ts_utc, open, high, low, close, vol, vwap, trade_count, is_partial, source,
       ingested_at, source_timeframe, source_candles, expected_candles, quality_score, derivation_version, revision,
       raw, created_at, updated_at)
-    select (v.f).canonical_symbol, (v.f).timeframe, (v.f).ts_utc, (v.f).open, (v.f).high, (v.f).low, (v.f).close,
-           (v.f).vol, (v.f).vwap, (v.f).trade_count::integer, (v.f).is_partial, 'agg',
-           stamp, (v.f).source_timeframe, (v.f).source_candles, (v.f).expected_candles, (v.f).quality_score,
+    select v.symbol, v.tf, v.ts_utc, v.open, v.high, v.low, v.close, v.vol, v.vwap, v.trade_count::integer, v.is_partial, 'agg',
+           stamp, v.source_timeframe, v.source_candles, v.expected_candles, v.quality_score,
            coalesce(p_derivation_version, v.live_version, last.derivation_version, 1),
            1 + coalesce(v.live_revision, last.revision, 0),
-           jsonb_strip_nulls(jsonb_build_object(
-             'source_timeframe', (v.f).source_timeframe,
-             'from', (v.f).ts_utc, 'to', (v.f).ts_utc + t.length,
-             'rejected_count', nullif((v.f).source_rejected, 0), 'rejected', (v.f).rejected)),
+           case when v.source_rejected > 0
+                then origin.raw || jsonb_build_object('rejected_count', v.source_rejected, 'rejected', v.rejected)
+                else origin.raw end,
            stamp, stamp
-      from verdict v join public.agg_timeframes t on t.timeframe = (v.f).timeframe
+      from verdict v join public.agg_timeframes t on t.timeframe = v.tf
+     cross join lateral (
+        select jsonb_build_object('source_timeframe', v.source_timeframe, 'from', v.ts_utc, 'to', v.ts_utc + t.length) as raw) origin
       left join lateral (
         select old.revision, old.derivation_version from public.derived_data_bars old
-         where v.live_id is null and old.canonical_symbol = (v.f).canonical_symbol and old.timeframe = (v.f).timeframe
-           and old.ts_utc = (v.f).ts_utc and old.deleted_at is not null
+         where v.live_id is null and old.canonical_symbol = v.symbol and old.timeframe = v.tf
+           and old.ts_utc = v.ts_utc and old.deleted_at is not null
          order by old.canonical_symbol desc, old.timeframe desc, old.ts_utc desc, old.revision desc limit 1) last on true
      -- Counting "closed" first makes the insert wait for the update: the unique index must have let the old row go.
      where v.outcome in ('created', 'revised') and (select count(*) from closed) >= 0
@@ -73,7 +73,9 @@ begin
          (count(*) filter (where v.outcome = 'revised'))::integer,
          (count(*) filter (where v.outcome = 'retired'))::integer,
          (count(*) filter (where v.outcome = 'unchanged'))::integer,
-         (count(*) filter (where v.outcome in ('created', 'revised') and (v.f).quality_score <= 0))::integer
+         (count(*) filter (where v.outcome in ('created', 'revised') and v.quality_score <= 0))::integer,
+         (count(*) filter (where v.quality_score is null and v.ts_utc is not null))::integer,
+         coalesce(sum(v.source_rejected), 0)::integer
     from verdict v
    group by 1, 2
   having (select count(*) from written) >= 0;

@@ -3,12 +3,13 @@
 -- Repeat: writes nothing the second time. Undo: drop function public.catchup_aggregation_batch, public.catchup_aggregation_range;
 --
 -- Plans are pinned: right after a bulk load the statistics know nothing of it, and a scan of all history is what a guess
--- costs. Index order wherever there is an index; planned for each call, since one task and ten thousand want other joins.
+-- costs. Index order wherever there is an index. A call with few tasks takes the plan that the session made before, for
+-- making one costs ten times what it does; one with many is planned for their number, since they want other joins.
 create or replace function public.catchup_aggregation_batch(
   p_tasks jsonb, p_max_windows integer default 100, p_now_utc timestamptz default now(),
   p_derivation_version integer default 1, p_ignore_confirmation boolean default false)
 returns jsonb language plpgsql volatile security definer set search_path = '' set timezone = 'UTC'
-  set plan_cache_mode = force_custom_plan set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
   set lock_timeout = '4s' as $$
 declare
   now_utc constant timestamptz := coalesce(p_now_utc, now());
@@ -27,6 +28,9 @@ begin
       hint = 'Call again while the result says continue.';
   end if;
   perform public._agg_lock(p_tasks);
+  if jsonb_array_length(p_tasks) > 32 then
+    perform set_config('plan_cache_mode', 'force_custom_plan', true);  -- until this function ends
+  end if;
   -- A statement of its own, after the locks: it sees what the last holder of each row has done.
   select coalesce(jsonb_object_agg(a.canonical_symbol || '/' || a.timeframe, refusal)
                     filter (where refusal is not null and not a.repeated), '{}')

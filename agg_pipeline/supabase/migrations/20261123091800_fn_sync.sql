@@ -8,27 +8,34 @@ returns boolean language sql immutable set search_path = '' as $$
                        when p_env_name is not null then p_active end, false)
 $$;
 
--- The tasks that the active assets of an environment should have: every rung of the ladder above the base timeframe,
--- less those that a registry column calc_<timeframe> switches off.
-create or replace function public._agg_wanted_tasks(p_env_name text, p_symbols text[])
+-- The tasks that the active assets of an environment lack: every rung of the ladder above the base timeframe, less those
+-- that are there and those that a registry column calc_<timeframe> switches off.
+create or replace function public._agg_missing_tasks(p_env_name text, p_symbols text[])
 returns table (canonical_symbol text, timeframe text, source_timeframe text, minutes integer)
 language sql stable set search_path = '' as $$
 with recursive asset as materialized (
-  select a.canonical_symbol, to_jsonb(a) as columns,
+  select a.canonical_symbol,
          coalesce(a.base_timeframe, case a.ingest_class when 'B' then '5m' else '1m' end) as base_timeframe
     from public.core_asset_registry_all a
    where public._agg_env_active(p_env_name, a.active, a.test_active)
      and (p_symbols is null or a.canonical_symbol = any (p_symbols))
-), ladder (base_timeframe, timeframe, source_timeframe, minutes) as (
-  select t.source_timeframe, t.timeframe, t.source_timeframe, t.minutes
+), ladder (base_timeframe, timeframe) as (
+  select t.source_timeframe, t.timeframe
     from public.agg_timeframes t where t.source_timeframe in (select base_timeframe from asset)
   union
-  select l.base_timeframe, t.timeframe, t.source_timeframe, t.minutes
+  select l.base_timeframe, t.timeframe
     from ladder l join public.agg_timeframes t on t.source_timeframe = l.timeframe
+), missing as materialized (
+  select a.canonical_symbol, l.timeframe from asset a join ladder l on l.base_timeframe = a.base_timeframe
+  except
+  select s.canonical_symbol, s.timeframe from public.data_agg_state s
 )
-select a.canonical_symbol, l.timeframe, l.source_timeframe, l.minutes
-  from asset a join ladder l on l.base_timeframe = a.base_timeframe
- where coalesce((a.columns ->> ('calc_' || l.timeframe))::boolean, not a.columns ? ('calc_' || l.timeframe))
+select m.canonical_symbol, t.timeframe, t.source_timeframe, t.minutes
+  from missing m
+  join public.agg_timeframes t on t.timeframe = m.timeframe
+  join public.core_asset_registry_all a on a.canonical_symbol = m.canonical_symbol
+ cross join lateral (select to_jsonb(a) as columns) r
+ where coalesce((r.columns ->> ('calc_' || m.timeframe))::boolean, not r.columns ? ('calc_' || m.timeframe))
 $$;
 
 create or replace function public._agg_sync(p_env_name text, p_symbols text[], p_agg_start_utc timestamptz)
@@ -39,10 +46,8 @@ declare
 begin
   insert into public.data_agg_state (canonical_symbol, timeframe, source_timeframe, run_interval_minutes,
                                      aggregation_delay_seconds, is_mandatory, agg_start_utc)
-  select w.canonical_symbol, w.timeframe, w.source_timeframe, w.minutes, 30, true, p_agg_start_utc
-    from public._agg_wanted_tasks(p_env_name, p_symbols) w
-   where not exists (select from public.data_agg_state s
-                      where s.canonical_symbol = w.canonical_symbol and s.timeframe = w.timeframe)
+  select m.canonical_symbol, m.timeframe, m.source_timeframe, m.minutes, 30, true, p_agg_start_utc
+    from public._agg_missing_tasks(p_env_name, p_symbols) m
   on conflict do nothing;
   get diagnostics created = row_count;
   -- Only what follows from the ladder; whatever an operator may set stays.
@@ -96,7 +101,7 @@ begin
          select min(agg_start_utc) from public.data_agg_state where canonical_symbol = p_symbol));
 end $$;
 
-revoke execute on function public._agg_env_active(text, boolean, boolean), public._agg_wanted_tasks(text, text[]),
+revoke execute on function public._agg_env_active(text, boolean, boolean), public._agg_missing_tasks(text, text[]),
   public._agg_sync(text, text[], timestamptz) from public, anon, authenticated, service_role;
 revoke execute on function public.sync_agg_state_from_registry(text, timestamptz),
   public.agg_register_asset(text, timestamptz, text, text) from public, anon, authenticated;
