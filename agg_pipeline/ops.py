@@ -4,7 +4,7 @@ An op here never raises for the failure of a task: a raising step would keep ``c
 tasks after it from being told. It returns an outcome; ``close_run`` makes the run red.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import dagster as dg
 
@@ -33,6 +33,9 @@ PLOTTED = (
 )
 """Figures of a timeframe that its asset's page plots over time."""
 
+LINES_SHOWN = 50
+"""Tasks that a message of the log names at most; ops_runlog has all of them."""
+
 FAILED_TASKS = "failed_tasks"
 """Metadata of close_run's failure: the tasks that failed, SYMBOL/timeframe each."""
 
@@ -47,7 +50,7 @@ def select_due(
     settings, now = load_settings(), replayed(config.now_utc)
     with closed_if_terminated(context, supabase):
         tasks = select(context, config, supabase, now)
-    shown = ", ".join(map(str, tasks[:50])) + (", ..." if len(tasks) > 50 else "")
+    shown = ", ".join(map(str, tasks[:LINES_SHOWN])) + (", ..." if len(tasks) > LINES_SHOWN else "")
     context.log.info("%d tasks selected: %s", len(tasks), shown or "none is due")
     for n, unit in enumerate(units(tasks, settings.tasks_per_step)):
         # The number keeps BTC-USD and BTC/USD apart and the steps in due order.
@@ -68,18 +71,14 @@ def aggregate(context: dg.OpExecutionContext, supabase: SupabaseResource, unit: 
     """
     with closed_if_terminated(context, supabase):
         outcomes = work_on(unit, supabase.gateway, load_settings(), now=unit.now_utc, owner=context.run_id)
-    for outcome in outcomes:
-        if outcome.kind == "success" and outcome.result is not None:
-            r = outcome.result
-            context.log.info(
-                "%s: %d windows, %d bars written, next window %s",
-                outcome,
-                r.windows_processed,
-                r.bars_created,
-                r.frontier,
-            )
-        else:
-            context.log.warning("%s: %s. %s", outcome, outcome.kind, outcome.error)
+    done = [
+        f"{o}: {o.result.windows_processed} windows, {o.result.bars_created} bars written, "
+        f"next window {o.result.frontier}"
+        for o in outcomes
+        if o.kind == "success" and o.result is not None
+    ]
+    _log_lines(context.log.info, done)
+    _log_lines(context.log.warning, [f"{o}: {o.kind}. {o.error}" for o in outcomes if o.kind != "success"])
     return outcomes
 
 
@@ -177,6 +176,13 @@ def _day_of(total: TimeframeTotals) -> str | None:
     """The partition of the newest window, where it is one that can be picked for a backfill."""
     newest = total.newest_window_utc
     return newest.date().isoformat() if newest is not None and newest.date() >= load_settings().first_day else None
+
+
+def _log_lines(log: Callable[[str], None], lines: Sequence[str]) -> None:
+    """One message for all: each is a row in Dagster's event log, and a thousand of them take seconds to write."""
+    if lines:
+        more = [f"... and {len(lines) - LINES_SHOWN} more"] if len(lines) > LINES_SHOWN else []
+        log("\n".join([*lines[:LINES_SHOWN], *more]))
 
 
 def _slug(unit: Sequence[DueTask]) -> str:

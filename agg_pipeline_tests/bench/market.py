@@ -11,6 +11,7 @@ import psycopg
 from agg_pipeline.local import Stack
 from agg_pipeline.migrations import migrate
 from agg_pipeline_tests.bench.rounds import Watch
+from agg_pipeline_tests.conftest import TABLES
 from agg_pipeline_tests.sql.helpers import fresh_database, scalar
 
 MONDAY = dt.datetime(2026, 1, 5, tzinfo=dt.UTC)
@@ -115,3 +116,14 @@ def market(stack: Stack, name: str, symbols: int, *, begin: dt.datetime = MONDAY
         migrate(dsn)
         with psycopg.connect(dsn, autocommit=True) as db:
             yield Market(dsn, db, symbols, begin, gaps)
+
+
+@contextlib.contextmanager
+def served_market(stack: Stack, symbols: int, *, begin: dt.datetime = MONDAY) -> Iterator[Market]:
+    """A market in the database that PostgREST serves, emptied before and after."""
+    with psycopg.connect(stack.dsn, autocommit=True) as db:
+        db.execute(f"truncate {TABLES} restart identity cascade")
+        try:
+            yield Market(stack.dsn, db, symbols, begin)
+        finally:
+            db.execute(f"truncate {TABLES} restart identity cascade")
