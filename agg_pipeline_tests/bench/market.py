@@ -70,7 +70,12 @@ class Market:
         self.db.execute("vacuum analyze data_bars, derived_data_bars, data_agg_state, agg_dirty_ranges")
 
     def tick(
-        self, now: dt.datetime, *, timeframes: Sequence[str] | None = None, max_windows: int = 100, tasks_a_call: int = 0
+        self,
+        now: dt.datetime,
+        *,
+        timeframes: Sequence[str] | None = None,
+        max_windows: int = 100,
+        tasks_a_call: int = 0,
     ) -> tuple[int, dict[str, float]]:
         """One tick as a run makes it, in the database alone: tasks and seconds of select, start, catch-up and finish.
 
@@ -96,7 +101,9 @@ class Market:
             assert all(done.get("success") for done in finished), "a lease could not be given back"
         return len(due), {name: watch.seconds for name, watch in watches.items()}
 
-    def call(self, watch: Watch, call: str, tasks: list[dict[str, object]], now: dt.datetime) -> list[dict[str, object]]:
+    def call(
+        self, watch: Watch, call: str, tasks: list[dict[str, object]], now: dt.datetime
+    ) -> list[dict[str, object]]:
         text = json.dumps(tasks)
         with watch.running():
             answer = self.db.execute(f"select ({call})::text", [text, now]).fetchone()
@@ -110,7 +117,9 @@ class Market:
 
 
 @contextlib.contextmanager
-def market(stack: Stack, name: str, symbols: int, *, begin: dt.datetime = MONDAY, gaps: bool = False) -> Iterator[Market]:
+def market(
+    stack: Stack, name: str, symbols: int, *, begin: dt.datetime = MONDAY, gaps: bool = False
+) -> Iterator[Market]:
     """A market in a database of its own, dropped at the end."""
     with fresh_database(stack.dsn, f"bench_{name}") as dsn:
         migrate(dsn)

@@ -112,9 +112,7 @@ def catch_up(market: Market, tasks: Sequence[tuple[str, str]], now: dt.datetime)
     max_windows = max(1, WINDOWS_A_CALL // len(tasks))
     open_leases = leases
     while open_leases:
-        results = market.call(
-            watch, f"catchup_aggregation_batch(%s, {max_windows}, %s, 1, true)", open_leases, now
-        )
+        results = market.call(watch, f"catchup_aggregation_batch(%s, {max_windows}, %s, 1, true)", open_leases, now)
         assert all(result.get("success") for result in results), [r for r in results if "error" in r][:3]
         open_leases = [lease for lease, result in zip(open_leases, results, strict=True) if result["continue"]]
     outcomes = [lease | {"success": True, "stats": {}} for lease in leases]

@@ -113,7 +113,14 @@ def test_healing_a_late_bar_costs_the_same_at_any_length_of_history(stack: Stack
     ``heal``: start, catch-up and finish of the five tasks that the bar touches; ``due``: the selection before it;
     ``put``: the upsert of the bar, with its note in the log.
     """
-    shapes = {"1x": (1, 3), "10x": (1, 30), "100x": (1, 300), "10_symbols": (10, 3), "100_symbols": (100, 3), "512_symbols": (512, 3)}
+    shapes = {
+        "1x": (1, 3),
+        "10x": (1, 30),
+        "100x": (1, 300),
+        "10_symbols": (10, 3),
+        "100_symbols": (100, 3),
+        "512_symbols": (512, 3),
+    }
     with contextlib.ExitStack() as opened:
         histories = []
         for name, (symbols, days) in shapes.items():

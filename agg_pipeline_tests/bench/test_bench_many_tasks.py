@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
-import psycopg
 import pytest
 
 from agg_pipeline.cli.services import dagster_home
@@ -125,7 +124,9 @@ def test_a_tick_of_10_000_tasks_against_three_calls_per_task(
     for transport in transports:
         transport.close()
     spent, calls = seconds["run"][1:], seconds["calls"][1:]
-    report("tick_10000", statistics.median(spent), "s", baseline=statistics.median(calls), values=spent, baselines=calls)
+    report(
+        "tick_10000", statistics.median(spent), "s", baseline=statistics.median(calls), values=spent, baselines=calls
+    )
     report(
         "tick_10000_against_calls", SYMBOLS / statistics.median(spent), "tasks/s",
         baseline=SYMBOLS / statistics.median(calls), values=calls, baselines=spent,

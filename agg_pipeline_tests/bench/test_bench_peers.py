@@ -91,7 +91,11 @@ def test_end_to_end_against_pandas_polars_and_duckdb(stack: Stack, report: Repor
         def peer(name: str) -> Side:
             def run(n: int) -> float:
                 watch = Watch()
-                with adbc.connect(opened.dsn, autocommit=True) as connection, connection.cursor() as cursor, watch.running():
+                with (
+                    adbc.connect(opened.dsn, autocommit=True) as connection,
+                    connection.cursor() as cursor,
+                    watch.running(),
+                ):
                     cursor.execute(READ.format(MONDAY + n * LENGTH, MONDAY + (n + 1) * LENGTH))
                     found = _completed(PEERS[name](cursor.fetch_arrow_table()))
                     written[name] = cursor.adbc_ingest(f"by_{name}", found, mode="append")
@@ -106,7 +110,9 @@ def test_end_to_end_against_pandas_polars_and_duckdb(stack: Stack, report: Repor
         assert len(set(written.values())) == 1, f"not the same bars: {written}"
         same = "select canonical_symbol, ts_utc, open, high, low, close, source_candles from {} where timeframe = '5m'"
         for name in PEERS:
-            differ = opened.db.execute(f"{same.format('derived_data_bars')} except {same.format(f'by_{name}')}").fetchall()
+            differ = opened.db.execute(
+                f"{same.format('derived_data_bars')} except {same.format(f'by_{name}')}"
+            ).fetchall()
             assert differ == [], f"{name} has other bars"
     windows = SYMBOLS * (LENGTH // dt.timedelta(minutes=5))
     rates = {name: [windows / s for s in spent] for name, spent in seconds.items()}
@@ -130,5 +136,3 @@ def _completed(bars: pa.Table) -> pa.Table:
     for name, column in constant.items():
         bars = bars.append_column(name, column)
     return bars
-
-
