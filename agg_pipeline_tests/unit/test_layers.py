@@ -23,7 +23,7 @@ ROAD: list[set[str]] = [
     {"gateway"},
     {"verify"},
     {"checks"},
-    {"resources"},
+    {"resources", "executors"},
     {"work"},
     {"closing", "filling", "retention"},
     {"selection"},
