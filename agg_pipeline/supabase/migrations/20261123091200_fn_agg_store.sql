@@ -18,9 +18,13 @@ begin
   with fresh as materialized (
     select * from unnest(p_bars)
   ), live as materialized (
+    -- offset 0: from each range into the index, whatever the planner believes of a table that was empty when it looked.
     select d.* from unnest(p_ranges) r
-      join public.derived_data_bars d on d.canonical_symbol = r.canonical_symbol and d.timeframe = r.timeframe
-       and d.ts_utc >= r.from_utc and d.ts_utc < r.to_utc and d.deleted_at is null
+     cross join lateral (
+        select * from public.derived_data_bars
+         where canonical_symbol = r.canonical_symbol and timeframe = r.timeframe
+           and ts_utc >= r.from_utc and ts_utc < r.to_utc and deleted_at is null
+        offset 0) d
   ), verdict as materialized (
     select coalesce(f.canonical_symbol, l.canonical_symbol) as symbol, coalesce(f.timeframe, l.timeframe) as tf, f.*,
            l.id as live_id, l.revision as live_revision, l.derivation_version as live_version,

@@ -51,8 +51,14 @@ begin
   -- 1. Touched windows below the cursor. Those at or above it need no note: the rows that touched them are committed,
   --    and the cursor has yet to pass there.
   with taken as (
-    delete from public.agg_dirty_ranges d using unnest(p_symbols, p_timeframes) as asked (canonical_symbol, timeframe)
-     where d.canonical_symbol = asked.canonical_symbol and d.timeframe = asked.timeframe
+    -- Their places first, and offset 0, as in _agg_store; rows of the log are never updated, so a place stays theirs.
+    delete from public.agg_dirty_ranges d
+     where d.ctid = any (array(
+       select logged.ctid from unnest(p_symbols, p_timeframes) as asked (canonical_symbol, timeframe)
+        cross join lateral (
+          select l.ctid from public.agg_dirty_ranges l
+           where l.canonical_symbol = asked.canonical_symbol and l.timeframe = asked.timeframe
+          offset 0) logged))
     returning d.canonical_symbol, d.timeframe, d.from_utc, d.to_utc
   ), merged as (
     select t.canonical_symbol, t.timeframe,

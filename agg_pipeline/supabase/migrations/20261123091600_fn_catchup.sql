@@ -4,7 +4,7 @@
 --
 -- Plans are pinned: right after a bulk load the statistics know nothing of it, and a scan of all history is what a guess
 -- costs. Index order wherever there is an index. A call with few tasks takes the plan that the session made before, for
--- making one costs ten times what it does; one with many is planned for their number, since they want other joins.
+-- making one costs ten times what it does; one with many tasks is planned for their number, since they want other joins.
 create or replace function public.catchup_aggregation_batch(
   p_tasks jsonb, p_max_windows integer default 100, p_now_utc timestamptz default now(),
   p_derivation_version integer default 1, p_ignore_confirmation boolean default false)
