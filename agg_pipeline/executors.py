@@ -26,7 +26,8 @@ def executor_for(settings: Settings) -> dg.ExecutorDefinition:
         from dagster_k8s import k8s_job_executor
     except ImportError as exc:
         raise SettingsError(
-            f"AGG_EXECUTOR={settings.agg_executor} needs {exc.name}: pip install 'agg-pipeline[{settings.agg_executor}]'."
+            f"AGG_EXECUTOR={settings.agg_executor} needs {exc.name}: "
+            f"pip install 'agg-pipeline[{settings.agg_executor}]'."
         ) from None
     # Image, volumes and environment of a step are those of the run's own pod, which the run launcher sets.
     return _configured(k8s_job_executor, max_concurrent=settings.agg_k8s_max_pods)
@@ -40,8 +41,8 @@ def io_manager_for(settings: Settings) -> dict[str, object]:
         return {"io_manager": dg.FilesystemIOManager()}
     if not settings.agg_shared_dir:
         raise SettingsError(
-            f"AGG_EXECUTOR={settings.agg_executor} needs AGG_SHARED_DIR: a folder, or an fsspec URL like s3://bucket/path, "
-            "that the run and all workers can read and write."
+            f"AGG_EXECUTOR={settings.agg_executor} needs AGG_SHARED_DIR: a folder, or an fsspec URL like "
+            "s3://bucket/path, that the run and all workers can read and write."
         )
     return {"io_manager": dg.FilesystemIOManager(base_dir=settings.agg_shared_dir)}
 

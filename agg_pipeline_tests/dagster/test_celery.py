@@ -47,7 +47,8 @@ def broker(tmp_path: Path) -> Iterator[str]:
 
 
 def test_two_workers_share_a_run(
-    stack: Stack, clean: psycopg.Connection, one_gateway: AggGateway, tmp_path: Path, broker: str
+    stack: Stack, clean: psycopg.Connection, one_gateway: AggGateway, tmp_path: Path, broker: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Every step is done once, by one of two workers; both take part, and the bars are right."""
     for n in range(8):
@@ -72,9 +73,11 @@ def test_two_workers_share_a_run(
         stop(processes)
     logs = {worker.name: worker.log.read_text() for worker in workers}
     assert done.returncode == 0, done.stderr[-2000:] + "".join(logs.values())[-2000:]
+    monkeypatch.setenv("DAGSTER_POSTGRES_URL", stack.dagster_dsn)
     with dg.DagsterInstance.from_config(str(home)) as instance:
         (run,) = instance.get_runs()
-        steps = [e.dagster_event.step_key for e in instance.all_logs(run.run_id) if e.dagster_event and e.dagster_event.is_step_success]  # fmt: skip
+        events = [entry.dagster_event for entry in instance.all_logs(run.run_id)]
+        steps = [event.step_key for event in events if event and event.is_step_success]
     tasks = 8 * 3  # 5m, 15m, 1h
     assert len(steps) == len(set(steps)) == 2 + 2 * tasks
     counts = {name: log.count("succeeded in") for name, log in logs.items()}

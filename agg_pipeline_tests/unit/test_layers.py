@@ -18,7 +18,7 @@ ROAD: list[set[str]] = [
     {"outcomes"},
     {"barrow"},
     {"barfile", "demo_bars", "migrations", "picture", "reference"},
-    {"errors"},
+    {"errors", "partitions"},
     {"transport"},
     {"gateway"},
     {"verify"},
