@@ -18,6 +18,7 @@ from agg_pipeline.migrations import MigrationError
 
 SWITCH = Path(__file__).parent / "supabase" / "optional" / "partition_bars.sql"
 TABLES: tuple[LiteralString, ...] = ("data_bars", "derived_data_bars")
+PATIENCE_S = 180.0
 _IN_USE = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 _AHEAD = dt.timedelta(days=2)  # so that no bar of the first month comes while the switch is prepared
 
@@ -116,10 +117,14 @@ def _prepare(db: psycopg.Connection, table: LiteralString, until: dt.datetime, t
 
 
 def _switch(db: psycopg.Connection, table: LiteralString, until: dt.datetime) -> None:
-    """Under an exclusive lock, for milliseconds; whoever comes then waits. A busy table is tried again."""
-    for attempt in stamina.retry_context(on=_IN_USE, attempts=5, wait_initial=1.0, wait_max=5.0, timeout=None):
+    """Under exclusive locks, for milliseconds; whoever comes then waits.
+
+    Where the table is busy we give way, long before the server looks for deadlocks (after a second), and try again in
+    the next gap: a tick reads these tables in many orders, and must not be the one that is called off.
+    """
+    for attempt in stamina.retry_context(on=_IN_USE, attempts=200, wait_initial=0.1, wait_max=1.0, timeout=PATIENCE_S):
         with attempt, db.transaction():
-            db.execute("set local lock_timeout = '5s'")
+            db.execute("set local lock_timeout = '200ms'")
             db.execute(SWITCH.read_bytes())
             db.execute("select public._agg_partition_switch(%s, %s)", [table, until])
             db.execute("drop function public._agg_partition_switch")
