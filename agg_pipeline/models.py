@@ -188,6 +188,27 @@ class RebuildResult(LevelRebuild):
     next_from_utc: AwareDatetime
 
 
+class Damage(Wire):
+    """JSON of ``agg_find_damage``: bars that a fresh computation would not give, by kind, and where they lie."""
+
+    judged: int = Field(description="Windows with source rows or a bar that were looked at.")
+    kinds: dict[str, int]
+    from_utc: AwareDatetime | None
+    to_utc: AwareDatetime | None
+    has_more: bool = Field(alias="continue")
+    next_from_utc: AwareDatetime
+
+
+class BadCursor(Task):
+    """Element of ``agg_mend_cursors``: a cursor where no catch-up leaves one, or a task that nobody works on."""
+
+    kind: Literal["future", "off_grid", "frozen", "stuck"]
+    from_utc: AwareDatetime | None
+    to_utc: AwareDatetime | None = Field(description="Where it belongs; None: the start. A frozen one stays.")
+    windows: int | None = Field(description="Windows between the cursor and the newest base bar.")
+    leased: bool
+
+
 class PageTask(Wire):
     """A task as ``agg_bars_page`` saw it: what lies in [first_window_utc, cursor_utc) is built."""
 

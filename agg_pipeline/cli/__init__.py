@@ -1,6 +1,16 @@
 """The console script agg-pipeline."""
 
-from agg_pipeline.cli import backfilling, checking, data, operate, repair, stack  # noqa: F401  each adds its commands to app
+from agg_pipeline.cli import (  # noqa: F401  each adds its commands to app
+    backfilling,
+    checking,
+    data,
+    doctoring,
+    operate,
+    partitioning,
+    rebuilding,
+    repairing,
+    stack,
+)
 from agg_pipeline.cli.app import app
 
 __all__ = ["app"]

@@ -6,22 +6,17 @@ from typing import Annotated
 
 import typer
 
-from agg_pipeline import partitions
 from agg_pipeline.cli.app import CommandError, command, console, errors
-from agg_pipeline.cli.arguments import Root, parse_time, parse_timeframe
+from agg_pipeline.cli.arguments import DatabaseUrl, Root, parse_time, parse_timeframe
 from agg_pipeline.cli.loading import load_file
 from agg_pipeline.cli.report import bar_table, status_table
-from agg_pipeline.cli.target import ROOT, connect, is_hosted
+from agg_pipeline.cli.target import ROOT, connect, owner_dsn
+from agg_pipeline.doctor import state
 from agg_pipeline.local import running
 from agg_pipeline.migrations import Migration
 from agg_pipeline.migrations import migrate as apply_migrations
-from agg_pipeline.settings import load_settings, variable_for
+from agg_pipeline.settings import load_settings
 from agg_pipeline.timeframes import Timeframe
-
-DatabaseUrl = Annotated[
-    str | None,
-    typer.Option(envvar="SUPABASE_DB_URL", help="postgresql:// of the owner of schema public.", show_envvar=True),
-]
 
 
 @command("load")
@@ -118,59 +113,20 @@ def tick(
 @command("migrate")
 def migrate(
     database_url: DatabaseUrl = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Apply every file once more: when older SQL was run over them.")
+    ] = False,
     root: Root = ROOT,
 ) -> None:
     """Bring the database to this version. Safe to repeat; never drops a row, a column or a setting."""
-    dsn = _owner_dsn(database_url, root)
-    applied = apply_migrations(dsn, on_apply=_say)
-    console.print(
-        f"{len(applied)} migrations applied." if applied else "Nothing to do: the database is at this version."
-    )
-
-
-@command("partition")
-def partition(
-    do: Annotated[bool, typer.Option("--do", help="Do it. Without: only say what would be done.")] = False,
-    database_url: DatabaseUrl = None,
-    root: Root = ROOT,
-) -> None:
-    """Give the bars tables a partition per month from the next month on, while ingest and ticks go on."""
-    dsn = _owner_dsn(database_url, root)
-    for one in partitions.plan(dsn):
-        what = (
-            "is partitioned"
-            if one.is_partitioned
-            else f"about {one.rows:,} rows, {one.megabytes:,} MB: all bars before {one.until:%Y-%m-%d} stay where they "
-            "are as one partition, each month from then on gets its own"
-        )
-        console.print(f"{one.table}: {what}.", highlight=False)
-    if do:
-        done = partitions.partition(dsn, tell=lambda step: console.print(f"  {step}", highlight=False))
-        console.print(f"Partitioned: {', '.join(done)}." if done else "Nothing to do.")
-    else:
-        console.print("Nothing was changed; --do does it.")
-
-
-def _owner_dsn(database_url: str | None, root: Path) -> str:
-    """Database URL of the owner of schema public: given, in the environment, or of the embedded stack."""
-    environment = load_settings().env_name
-    dsn = database_url or os.environ.get(variable_for("SUPABASE_DB_URL", environment))
-    if not dsn and is_hosted(environment):
-        url = os.environ[variable_for("SUPABASE_URL", environment)]
-        if not url.startswith("postgres"):
-            raise CommandError(
-                "SUPABASE_DB_URL is not set. Changing tables takes a database URL (project settings, Connect, "
-                "Session pooler); the REST API cannot do it."
-            )
-        dsn = url
-    if not dsn:
-        stack = running(root)
-        if stack is None:
-            raise CommandError(
-                f"No database: nothing runs in {root}. Start it with `agg-pipeline up`, or set SUPABASE_DB_URL."
-            )
-        dsn = stack.dsn
-    return dsn
+    dsn = owner_dsn(database_url, root)
+    console.print(f"Before: {state(dsn)}.", highlight=False)
+    applied = apply_migrations(dsn, on_apply=_say, again=again)
+    if not applied:
+        console.print("Nothing to do: the database is at this version.")
+        return
+    console.print(f"{len(applied)} migrations applied.")
+    console.print(f"After: {state(dsn)}. `agg-pipeline doctor` says what is left to do.", highlight=False)
 
 
 def _say(migration: Migration) -> None:

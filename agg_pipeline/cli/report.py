@@ -1,11 +1,12 @@
 """Tables that an operator reads in a terminal."""
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 from rich.table import Table
 
-from agg_pipeline.models import BarSummary, RebuildResult, TaskHealth
+from agg_pipeline.models import BarSummary, LevelRebuild, TaskHealth
 from agg_pipeline.timeframes import Timeframe
 
 
@@ -57,9 +58,16 @@ def bar_table(bars: Iterable[BarSummary], health: Iterable[TaskHealth]) -> Table
     return table
 
 
-def rebuild_table(parts: Sequence[RebuildResult]) -> Table:
+class Levels(Protocol):
+    """What became of each timeframe."""
+
+    @property
+    def levels(self) -> Mapping[str, LevelRebuild]: ...
+
+
+def rebuild_table(parts: Sequence[Levels], title: str = "Bars") -> Table:
     """One row per timeframe: bars that a rebuild (in one or more calls) wrote, or would write."""
-    table = Table(title="Bars", title_justify="left")
+    table = Table(title=title, title_justify="left")
     table.add_column("timeframe")
     for name in ("written", "of them revised", "retired", "unchanged"):
         table.add_column(name, justify="right")

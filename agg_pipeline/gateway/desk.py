@@ -5,7 +5,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from agg_pipeline.gateway.calls import Calls
-from agg_pipeline.models import BarsPage, BarSummary, LoadResult, RebuildResult, SyncResult, Task, TaskHealth
+from agg_pipeline.models import (
+    BadCursor,
+    BarsPage,
+    BarSummary,
+    Damage,
+    LoadResult,
+    RebuildResult,
+    SyncResult,
+    Task,
+    TaskHealth,
+)
 
 
 class DeskCalls(Calls):
@@ -46,6 +56,25 @@ class DeskCalls(Calls):
             p_to_utc=end,
             p_dry_run=dry_run,
             p_derivation_version=version,
+        )
+
+    def find_damage(self, task: Task, begin: dt.datetime, end: dt.datetime) -> Damage:
+        """Built windows whose bar is not what its source gives, by kind; at most 5000 a call (agg_find_damage)."""
+        return self._call(
+            "agg_find_damage",
+            Damage,
+            p_symbol=task.symbol,
+            p_tf=task.timeframe,
+            p_from_utc=begin,
+            p_to_utc=end,
+        )
+
+    def mend_cursors(
+        self, symbols: Sequence[str] | None = None, *, dry_run: bool, now: dt.datetime | None = None
+    ) -> list[BadCursor]:
+        """Cursors at impossible places and tasks left running; mends them, unless a plan (agg_mend_cursors)."""
+        return self._call(
+            "agg_mend_cursors", list[BadCursor], p_symbols=symbols or None, p_dry_run=dry_run, p_now_utc=now
         )
 
     def pause(

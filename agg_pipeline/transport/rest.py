@@ -3,6 +3,7 @@
 import datetime as dt
 import email.utils
 import threading
+from typing import Any
 
 import httpx
 from postgrest import APIError
@@ -33,6 +34,8 @@ class RestTransport:
 
     def __init__(self, url: str, key: str, *, rest_path: str, timeout_s: float) -> None:
         self._where = url.rpartition("@")[2]  # for messages: without a password in it
+        self._base = f"{url.rstrip('/')}{_CLIENT_PREFIX}/"
+        self._headers = {"apikey": key, "authorization": f"Bearer {key}"}
         self._answer = threading.local()  # the client hides status and headers of a failure; the hook keeps them
         self._http = httpx.Client(
             transport=None if rest_path.rstrip("/") == _CLIENT_PREFIX else _RestPath(rest_path),
@@ -87,6 +90,24 @@ class RestTransport:
             # The client takes any 200 for an answer, a login page too.
             raise TransientError(function, "shape", f"{self._where} did not answer with JSON")
         return data
+
+    def get(self, path: str, **query: str) -> Any:
+        """JSON of a table, view or, with path "", the API's description of itself (OpenAPI)."""
+        self._answer.response = None
+        about = path or "the API's description"
+        try:
+            response = self._http.get(self._base + path, params=query, headers=self._headers)
+            body: Any = response.json() if self._is_json() else None
+        except httpx.HTTPError as exc:
+            raise TransientError(about, type(exc).__name__, f"no answer from {self._where}: {exc}") from None
+        if response.is_success and body is not None:
+            return body
+        told = body if isinstance(body, dict) else {}
+        message = told.get("message") or f"HTTP {response.status_code} from {self._where}"
+        raise error_for(about, told.get("code"), message, hint=told.get("hint"), status=response.status_code)
+
+    def functions(self) -> frozenset[str]:
+        return frozenset(path.removeprefix("/rpc/") for path in self.get("").get("paths", {}) if "/rpc/" in path)
 
     def _is_json(self) -> bool:
         response: httpx.Response | None = self._answer.response

@@ -8,6 +8,7 @@ import pytest
 
 from agg_pipeline.local import Stack
 from agg_pipeline.migrations import migrate
+from agg_pipeline_tests import predecessor
 from agg_pipeline_tests.sql.helpers import (
     at,
     due,
@@ -22,6 +23,7 @@ from agg_pipeline_tests.sql.helpers import (
     times,
 )
 
+TABLES = Path(predecessor.__file__).with_name("tables.sql")
 KEPT = {
     "core_asset_registry_all": "canonical_symbol",
     "data_bars": "id",
@@ -29,13 +31,7 @@ KEPT = {
     "data_agg_state": "canonical_symbol, timeframe",
     "ops_runlog": "id",
 }
-HEALTH_OF_THE_VALIDATOR = """
-create table public.quality_workerhealth (id uuid primary key default gen_random_uuid(), source text not null,
-    category text);
-create table public.ops_issues (id uuid primary key default gen_random_uuid(), source text not null, title
-    text, entity text);
-insert into public.ops_issues (source, title) values ('validator', 'kept');
-"""
+HEALTH_OF_THE_VALIDATOR = TABLES.with_name("health_of_the_validator.sql")
 
 
 @pytest.fixture
@@ -43,6 +39,7 @@ def old_dsn(stack: Stack) -> Iterator[str]:
     """The predecessor's database, on our server."""
     with fresh_database(stack.dsn, "predecessor") as dsn:
         with psycopg.connect(dsn, autocommit=True) as db:
+            db.execute(TABLES.read_bytes())
             db.execute(Path(__file__).with_name("predecessor.sql").read_bytes())
         yield dsn
 
@@ -148,7 +145,7 @@ def test_a_late_row_repairs_a_bar_of_the_predecessor(upgraded: psycopg.Connectio
 
 def test_health_tables_in_the_shape_of_the_validator_stay_and_hurt_nothing(old_dsn: str) -> None:
     with psycopg.connect(old_dsn, autocommit=True) as db:
-        db.execute(HEALTH_OF_THE_VALIDATOR)  # type: ignore[arg-type]
+        db.execute(HEALTH_OF_THE_VALIDATOR.read_bytes())
     migrate(old_dsn)
     with psycopg.connect(old_dsn, autocommit=True) as db:
         assert rows(db, "select source, title, entity from ops_issues") == [

@@ -18,6 +18,14 @@ declare
   obstacle text;
   it record;
 begin
+  -- As a query does, the views first and then what they read: else a query that has the view waits for the table, and we,
+  -- who have the table, for the view.
+  for it in select distinct r.ev_class::regclass as name
+              from pg_catalog.pg_depend d join pg_catalog.pg_rewrite r on r.oid = d.objid
+              join pg_catalog.pg_class v on v.oid = r.ev_class and v.relkind = 'v'
+             where d.classid = 'pg_catalog.pg_rewrite'::regclass and d.refobjid = bars order by 1 loop
+    execute format('lock table %s in access exclusive mode', it.name);
+  end loop;
   execute format('lock table %s in access exclusive mode', bars);
   select * into old from pg_catalog.pg_class where oid = bars;
   if old.relkind = 'p' then
