@@ -47,7 +47,11 @@ def broker(tmp_path: Path) -> Iterator[str]:
 
 
 def test_two_workers_share_a_run(
-    stack: Stack, clean: psycopg.Connection, one_gateway: AggGateway, tmp_path: Path, broker: str,
+    stack: Stack,
+    clean: psycopg.Connection,
+    one_gateway: AggGateway,
+    tmp_path: Path,
+    broker: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Every step is done once, by one of two workers; both take part, and the bars are right."""
@@ -61,7 +65,16 @@ def test_two_workers_share_a_run(
         "DAGSTER_HOME": str(home), "ENV_NAME": "prod", "AGG_EXECUTOR": "celery", "AGG_SHARED_DIR": str(tmp_path / "shared"),
         "AGG_CELERY_BROKER": broker, "AGG_CELERY_BACKEND": broker, "PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}",
     }  # fmt: skip
-    command = [str(SCRIPTS / "dagster-celery"), "worker", "start", "-A", "dagster_celery.app", "-y", str(ROOT / "deploy/celery.yaml"), "-n"]
+    command = [
+        str(SCRIPTS / "dagster-celery"),
+        "worker",
+        "start",
+        "-A",
+        "dagster_celery.app",
+        "-y",
+        str(ROOT / "deploy/celery.yaml"),
+        "-n",
+    ]
     workers = [Service(n, [*command, n, "--", "--concurrency", "1"], environment, tmp_path / f"{n}.log") for n in ("one", "two")]  # fmt: skip
     processes = [worker.start() for worker in workers]
     try:
