@@ -60,7 +60,7 @@ class Measured:
 
 
 class Record:
-    """The numbers of all runs, the newest of each figure: one JSON line each, so that a run can be repeated in parts."""
+    """The newest numbers of each figure, one JSON line each, so that a run can be repeated in parts."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

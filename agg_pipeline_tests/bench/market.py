@@ -23,8 +23,8 @@ Task = tuple[str, str]
 class Market:
     """``symbols`` assets S1, S2, ... with 1m bars up to ``clock``.
 
-    ``gaps``: 2 % of the bars are missing, 1 % have no volume, 1 % no vwap; else every bar is there, so that every window
-    is complete as soon as it ends.
+    ``gaps``: 2 % of the bars are missing, 1 % have no volume, 1 % no vwap; else every bar is there, so that a window is
+    complete as soon as it ends.
     """
 
     dsn: str
@@ -50,7 +50,8 @@ class Market:
         if not noted:
             self.db.execute("alter table data_bars disable trigger user")
         self.db.execute(
-            """insert into data_bars (canonical_symbol, timeframe, ts_utc, open, high, low, close, vol, vwap, trade_count, source)
+            """insert into data_bars (canonical_symbol, timeframe, ts_utc, open, high, low, close, vol, vwap,
+                                      trade_count, source)
                select 'S' || s, '1m', ts, p + 1, p + 3 + h %% 5, p - 2 - h %% 3, p + h %% 3,
                       case when not %(gaps)s or h %% 100 <> 7 then 10 + h %% 90 end,
                       case when not %(gaps)s or h %% 100 <> 8 then p + 0.5 end, 3 + h %% 50, 'bench'

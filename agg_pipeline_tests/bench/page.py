@@ -10,18 +10,18 @@ INTRODUCTION = """# Performance
 
 Written by `make bench`. {machine}, the embedded server as it is shipped, fsync on.
 
-Each figure is measured against a baseline in the same run, in rounds that take turns; value and baseline are medians over
-the rounds, the ratio is the median of the ratios of the rounds (five or more). The machine is shared: ratios hold, seconds
-are upper bounds, and less than 15 % is noise. `make bench ARGS="agg_pipeline_tests/bench/FILE"` repeats the figures of one
-file and leaves the others as they were; all of it takes about half an hour.
+Each figure is measured against a baseline in the same run, in rounds that take turns; value and baseline are medians
+over the rounds, the ratio is the median of the ratios of the rounds (five or more). The machine is shared: ratios hold,
+seconds are upper bounds, and less than 15 % is noise. `make bench ARGS=agg_pipeline_tests/bench/test_bench_NAME.py`
+repeats the figures of one file (last column) and leaves the others as they were; all of it takes about half an hour.
 """
 CURVES = """
 ## Growth
 
 ![growth](growth.png)
 
-Left: a tick of one 5m task per symbol, in the database. Middle: the same for 50 symbols, and one late bar, as history grows
-from 6 to 600 hours. Right: windows/s of one task by the windows of a call.
+Left: a tick of one 5m task per symbol, in the database. Middle: the same for 50 symbols, and one late bar, as history
+grows from 6 to 600 hours. Right: windows/s of one task by the windows of a call.
 """
 
 

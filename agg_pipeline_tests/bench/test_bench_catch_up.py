@@ -41,7 +41,7 @@ def test_catch_up_5m_from_1m(shape: tuple[str, Market, dt.timedelta], report: Re
     """The next hours of every symbol a round, built by each side into tables with the same indexes. Windows/s.
 
     ``loop``: one window after the other, the plans left to the planner; ``loop_generic``: the same with plans that are
-    made once; ``rows``: the plain insert of the rows that catch-up has just written; ``sql``: one INSERT ... SELECT that
+    made once; ``rows``: the plain insert of what catch-up has just written; ``sql``: one INSERT ... SELECT that
     also computes them; ``again``: catch-up of the same windows when nothing has changed.
     """
     name, market, length = shape
@@ -69,7 +69,9 @@ def test_catch_up_5m_from_1m(shape: tuple[str, Market, dt.timedelta], report: Re
 
         return run
 
-    seconds = in_turn({"ours": ours, "loop": loop("window_loop"), "loop_generic": loop("window_loop_generic")}, rounds=ROUNDS)  # fmt: skip
+    seconds = in_turn(
+        {"ours": ours, "loop": loop("window_loop"), "loop_generic": loop("window_loop_generic")}, rounds=ROUNDS
+    )
     windows = market.symbols * (length / HOUR) * 12
     rate = {side: [windows / s for s in spent] for side, spent in seconds.items()}
     for side in ("loop", "loop_generic"):
@@ -83,7 +85,13 @@ def test_catch_up_5m_from_1m(shape: tuple[str, Market, dt.timedelta], report: Re
     ready: dict[str, list[float]] = {"ours": [], "rows": [], "sql": [], "again": []}
     for n in range(first, first + ROUNDS):
         ready["ours"].append(ours(n))
-        ready["rows"].append(_insert(market, "select * from derived_data_bars where timeframe = '5m' and ts_utc >= %s and ts_utc < %s", part(n)))  # fmt: skip
+        ready["rows"].append(
+            _insert(
+                market,
+                "select * from derived_data_bars where timeframe = '5m' and ts_utc >= %s and ts_utc < %s",
+                part(n),
+            )
+        )
         ready["sql"].append(_insert(market, "select * from plain_bars(%s, %s)", part(n)))
         for symbol, timeframe in tasks:
             market.db.execute("select agg_invalidate_range(%s, %s, %s, %s, 'bench')", [symbol, timeframe, *part(n)])
@@ -132,4 +140,6 @@ def _insert(market: Market, query: str, part: tuple[dt.datetime, dt.datetime]) -
 
 def _latest(db: psycopg.Connection) -> str:
     """Changes with every row that is written."""
-    return json.dumps(scalar(db, "select jsonb_build_array(max(id), max(created_at), count(deleted_at)) from derived_data_bars"))  # fmt: skip
+    return json.dumps(
+        scalar(db, "select jsonb_build_array(max(id), max(created_at), count(deleted_at)) from derived_data_bars")
+    )

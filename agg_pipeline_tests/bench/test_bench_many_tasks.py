@@ -98,7 +98,7 @@ def instance(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 def test_a_tick_of_10_000_tasks_against_three_calls_per_task(
     stack: Stack, ten_thousand: Market, instance: dg.DagsterInstance, report: Report
 ) -> None:
-    """A run of agg_master over REST, from select to close, against agg_start, catch-up and agg_finish one task at a time.
+    """A run of agg_master over REST, from select to close, against start, catch-up and finish one task at a time.
 
     Tasks/s; the three calls over 8 threads with a connection each, for 1,000 of the tasks. Median of 5 rounds in turn.
     """

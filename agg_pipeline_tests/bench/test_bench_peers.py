@@ -23,7 +23,19 @@ DAYS = 14
 
 READ = """select canonical_symbol, ts_utc, open, high, low, close, vol, vwap, trade_count, is_partial from data_bars
            where timeframe = '1m' and ts_utc >= '{}' and ts_utc < '{}' order by canonical_symbol, ts_utc"""
-COLUMNS = ["canonical_symbol", "ts_utc", "open", "high", "low", "close", "vol", "vwap", "trade_count", "is_partial", "source_candles"]  # fmt: skip
+COLUMNS = [
+    "canonical_symbol",
+    "ts_utc",
+    "open",
+    "high",
+    "low",
+    "close",
+    "vol",
+    "vwap",
+    "trade_count",
+    "is_partial",
+    "source_candles",
+]
 
 
 def by_pandas(raw: pa.Table) -> pa.Table:
@@ -57,8 +69,8 @@ def by_duckdb(raw: pa.Table) -> pa.Table:
         engine.execute("set timezone = 'UTC'")
         engine.register("raw", raw)
         return engine.sql(
-            """select canonical_symbol, time_bucket(interval '5 minutes', ts_utc) as ts_utc, arg_min(open, raw.ts_utc) as open,
-                      max(high) as high, min(low) as low, arg_max(close, raw.ts_utc) as close, sum(vol) as vol,
+            """select canonical_symbol, time_bucket(interval '5 minutes', ts_utc) as ts_utc,
+                      arg_min(open, raw.ts_utc) as open, max(high) as high, min(low) as low, arg_max(close, raw.ts_utc) as close, sum(vol) as vol,
                       sum(vwap * vol) / nullif(sum(vol) filter (where vwap is not null), 0) as vwap,
                       sum(trade_count)::integer as trade_count, bool_or(is_partial) as is_partial,
                       count(*)::integer as source_candles
@@ -126,7 +138,11 @@ def test_end_to_end_against_pandas_polars_and_duckdb(stack: Stack, report: Repor
 def _completed(bars: pa.Table) -> pa.Table:
     """With the columns that are the same in every row, and the types that COPY wants."""
     n = bars.num_rows
-    constant = {"timeframe": pa.array(["5m"] * n), "source_timeframe": pa.array(["1m"] * n), "expected_candles": pa.array([5] * n, pa.int32())}  # fmt: skip
+    constant = {
+        "timeframe": pa.array(["5m"] * n),
+        "source_timeframe": pa.array(["1m"] * n),
+        "expected_candles": pa.array([5] * n, pa.int32()),
+    }
     for name in ("trade_count", "source_candles"):
         bars = bars.set_column(bars.column_names.index(name), name, bars[name].cast(pa.int32()))
     times = bars["ts_utc"].cast(pa.timestamp("us", "UTC"))

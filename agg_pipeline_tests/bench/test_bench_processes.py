@@ -103,10 +103,10 @@ def _kilobytes(pid: int, file: str) -> dict[str, int]:
 def test_from_the_slot_of_the_schedule_to_the_first_call(
     stack: Stack, clean: psycopg.Connection, tmp_path: Path, report: Report
 ) -> None:
-    """Seconds from the full minute until the run is in ops_runlog, 5 slots each, in turn, with warm code servers.
+    """Seconds from the full minute until the run is in ops_runlog, 5 slots each in turn, code servers warm.
 
-    Ours: as `agg-pipeline up` starts it. Naive: `dagster dev` in an empty DAGSTER_HOME (SQLite, its own defaults for the
-    queue) and Dagster's default executor, a process per step. The same code, ours on even minutes, naive on odd ones.
+    Ours: as `agg-pipeline up` starts it. Naive: `dagster dev` in an empty DAGSTER_HOME (SQLite, the queue's defaults) and
+    Dagster's default executor, a process per step. The same code, ours on even minutes, naive on odd ones.
     """
     hour = dt.datetime.now(dt.UTC).replace(minute=0, second=0, microsecond=0) - dt.timedelta(hours=6)
     gateway = open_gateway(stack, direct=True)

@@ -45,6 +45,7 @@ def test_three_poisoned_tasks_of_ten_thousand(
     (failure,) = [event for event in result.all_events if event.is_step_failure]
     details = failure.step_failure_data.user_failure_data
     assert details is not None
+    assert FAILED_TASKS in details.metadata, (failure.step_key, details.description)
     assert sorted(details.metadata[FAILED_TASKS].value) == [f"{symbol}/5m" for symbol in POISONED]  # type: ignore[arg-type]
     assert scalar(clean, "select count(*) from derived_data_bars where deleted_at is null") == TASKS - len(POISONED)
     assert scalar(clean, "select count(*) from data_agg_state where hard_fail_streak = 1") == len(POISONED)

@@ -21,7 +21,8 @@ SURROUNDINGS = {
     "columns": """select table_name::text, column_name::text, data_type::text, is_nullable::text, column_default::text
                     from information_schema.columns where table_name in ('data_bars', 'derived_data_bars')""",
     "triggers": """select tgrelid::regclass::text, pg_get_triggerdef(oid) from pg_trigger
-                    where not tgisinternal and tgparentid = 0 and tgrelid in ('data_bars'::regclass, 'derived_data_bars'::regclass)""",
+                    where not tgisinternal and tgparentid = 0
+                      and tgrelid in ('data_bars'::regclass, 'derived_data_bars'::regclass)""",
     "indexes": """select regexp_replace(pg_get_indexdef(indexrelid), ' ON ONLY ', ' ON ') from pg_index
                     where indrelid in ('data_bars'::regclass, 'derived_data_bars'::regclass) and not indisprimary""",
     "constraints": """select conrelid::regclass::text, conname::text, pg_get_constraintdef(oid) from pg_constraint
@@ -155,7 +156,7 @@ def test_what_cannot_be_partitioned_is_named(stack: Stack, own: psycopg.Connecti
         plan(dsn, NOW)
     own.execute("delete from data_bars")
     own.execute("create policy mine on data_bars for select to authenticated using (true)")
-    with pytest.raises(MigrationError, match="data_bars was not partitioned: AG003 .* policy mine"):
+    with pytest.raises(MigrationError, match=r"data_bars was not partitioned: AG003 .* policy mine"):
         partition(dsn, NOW)
     own.execute("drop policy mine on data_bars")
     assert [one.is_partitioned for one in plan(dsn, NOW)] == [False, False]

@@ -1,4 +1,4 @@
-"""requirements.lock and requirements-extras.lock: pinned, hashed, tied to no index, and what pyproject.toml asks for."""
+"""The two locks: pinned, hashed, tied to no index, and what pyproject.toml asks for."""
 
 import re
 import tomllib
