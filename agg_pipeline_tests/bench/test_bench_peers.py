@@ -58,7 +58,8 @@ def by_polars(raw: pa.Table) -> pa.Table:
     weight = pl.col("vol").filter(pl.col("vwap").is_not_null()).sum()
     found = bars.group_by("canonical_symbol", pl.col("ts_utc").dt.truncate("5m")).agg(
         pl.col("open").first(), pl.col("high").max(), pl.col("low").min(), pl.col("close").last(),
-        pl.col("vol").sum(), vwap=(pl.col("vwap") * pl.col("vol")).sum() / weight, trade_count=pl.col("trade_count").sum(),
+        pl.col("vol").sum(), vwap=(pl.col("vwap") * pl.col("vol")).sum() / weight,
+        trade_count=pl.col("trade_count").sum(),
         is_partial=pl.col("is_partial").any(), source_candles=pl.len(),
     )  # fmt: skip
     return found.filter(pl.col("source_candles") >= 3).select(COLUMNS).to_arrow()
@@ -70,7 +71,8 @@ def by_duckdb(raw: pa.Table) -> pa.Table:
         engine.register("raw", raw)
         return engine.sql(
             """select canonical_symbol, time_bucket(interval '5 minutes', ts_utc) as ts_utc,
-                      arg_min(open, raw.ts_utc) as open, max(high) as high, min(low) as low, arg_max(close, raw.ts_utc) as close, sum(vol) as vol,
+                      arg_min(open, raw.ts_utc) as open, max(high) as high, min(low) as low,
+                      arg_max(close, raw.ts_utc) as close, sum(vol) as vol,
                       sum(vwap * vol) / nullif(sum(vol) filter (where vwap is not null), 0) as vwap,
                       sum(trade_count)::integer as trade_count, bool_or(is_partial) as is_partial,
                       count(*)::integer as source_candles

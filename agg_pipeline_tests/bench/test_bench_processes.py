@@ -105,15 +105,16 @@ def test_from_the_slot_of_the_schedule_to_the_first_call(
 ) -> None:
     """Seconds from the full minute until the run is in ops_runlog, 5 slots each in turn, code servers warm.
 
-    Ours: as `agg-pipeline up` starts it. Naive: `dagster dev` in an empty DAGSTER_HOME (SQLite, the queue's defaults) and
-    Dagster's default executor, a process per step. The same code, ours on even minutes, naive on odd ones.
+    Ours: as `agg-pipeline up` starts it. Naive: `dagster dev` in an empty DAGSTER_HOME (SQLite, the queue's defaults)
+    and Dagster's default executor, a process per step. The same code, ours on even minutes, naive on odd ones.
     """
     hour = dt.datetime.now(dt.UTC).replace(minute=0, second=0, microsecond=0) - dt.timedelta(hours=6)
     gateway = open_gateway(stack, direct=True)
     gateway.register_asset("EURUSD", start=hour, base_timeframe="1m")
     clean.execute(
         """insert into data_bars (canonical_symbol, timeframe, ts_utc, open, high, low, close, vol, source)
-           select 'EURUSD', '1m', %s + m * interval '1 minute', 1, 2, 0.5, 1.5, 10, 'bench' from generate_series(0, 299) m""",
+           select 'EURUSD', '1m', %s + m * interval '1 minute', 1, 2, 0.5, 1.5, 10, 'bench'
+             from generate_series(0, 299) m""",
         [hour],
     )
     gateway.close()
@@ -155,7 +156,8 @@ def _dagster_dev(root: Path, stack: Stack) -> Iterator[None]:
     home.mkdir()
     (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
     settings = {
-        "ENV_NAME": "stage", "AGG_EXECUTOR": "multiprocess", "AGG_BENCH_CRON": "1-59/2 * * * *", "DAGSTER_HOME": str(home),
+        "ENV_NAME": "stage", "AGG_EXECUTOR": "multiprocess", "AGG_BENCH_CRON": "1-59/2 * * * *",
+        "DAGSTER_HOME": str(home),
     }  # fmt: skip
     script = Path(sysconfig.get_path("scripts")) / "dagster"
     service = Service(

@@ -19,11 +19,12 @@ DAYS = 365
 ROUNDS = 5
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
-PLAIN = """insert into plain (canonical_symbol, timeframe, ts_utc, open, high, low, close, vol, vwap, trade_count, source,
-                              source_timeframe, source_candles, expected_candles, quality_score, raw)
+PLAIN = """insert into plain (canonical_symbol, timeframe, ts_utc, open, high, low, close, vol, vwap, trade_count,
+                              source, source_timeframe, source_candles, expected_candles, quality_score, raw)
            select canonical_symbol, '{target}', date_bin('{length}', ts_utc, '2001-01-01Z') as start,
                   (array_agg(open order by ts_utc))[1], max(high), min(low),
-                  (array_agg(close order by ts_utc desc))[1], sum(vol), sum(vwap * vol) / nullif(sum(vol) filter (where vwap is not null), 0), sum(trade_count), 'agg',
+                  (array_agg(close order by ts_utc desc))[1], sum(vol),
+                  sum(vwap * vol) / nullif(sum(vol) filter (where vwap is not null), 0), sum(trade_count), 'agg',
                   '{source}', count(*), count(*), 2, '{{}}'
              from {table} where timeframe = '{source}' and canonical_symbol = %s group by 1, 2, start"""
 
