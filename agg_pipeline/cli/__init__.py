@@ -8,6 +8,7 @@ from agg_pipeline.cli import (  # noqa: F401  each adds its commands to app
     doctoring,
     gaps,
     operate,
+    partitioning,
     rebuilding,
     repairing,
     stack,
