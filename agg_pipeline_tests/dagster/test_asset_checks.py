@@ -132,13 +132,26 @@ def test_a_long_range_is_read_in_part_and_says_so(one_gateway: AggGateway, clean
     one_gateway.register_asset("AAA", start=BEGIN, base_timeframe="1m")
     found = inspect_range(one_gateway, ["AAA"], list(map(Timeframe, TIMEFRAMES)), BEGIN, BEGIN + 365 * DAY)
     said = str(found.evaluations[0].metadata["looked at"].value)
-    assert said == "AAA, a sample of the days from 2026-01-05 to 2027-01-04: the last 69, and 23 spread over the others"
+    assert said == "AAA, a sample of the days from 2026-01-05 to 2027-01-04: the last 20, and 20 spread over the others"
 
 
-@pytest.mark.parametrize(("days", "most"), [(365, 92), (92, 92), (93, 92), (2, 1), (1, 1), (3650, 7)])
-def test_what_is_read_lies_apart_within_the_range_and_ends_with_it(days: int, most: int) -> None:
-    parts = spans(BEGIN, BEGIN + days * DAY, most)
-    assert sum((end - begin) // DAY for begin, end in parts) == min(days, most)
+@pytest.mark.parametrize(
+    ("days", "symbols", "read"),
+    [
+        (92, 1, 92),
+        (93, 1, 40),
+        (365, 1, 40),
+        (30, 3, 30),
+        (31, 3, 13),
+        (3650, 7, 5),
+        (365, 30, 1),
+        (2, 46, 2),
+        (1, 99, 1),
+    ],
+)
+def test_what_is_read_lies_apart_within_the_range_and_ends_with_it(days: int, symbols: int, read: int) -> None:
+    parts = spans(BEGIN, BEGIN + days * DAY, symbols)
+    assert sum((end - begin) // DAY for begin, end in parts) == read
     assert parts[-1][1] == BEGIN + days * DAY
-    assert parts[0][0] == BEGIN or most < 4
+    assert parts[0][0] == BEGIN or len(parts) == 1
     assert all(before[1] <= after[0] for before, after in pairwise(parts))
