@@ -50,6 +50,9 @@ begin
     from public._agg_missing_tasks(p_env_name, p_symbols) m
   on conflict do nothing;
   get diagnostics created = row_count;
+  if created > 1000 then  -- whoever looks for what is due next must not plan for an empty table
+    analyze public.core_asset_registry_all, public.data_agg_state;
+  end if;
   -- Only what follows from the ladder; whatever an operator may set stays.
   update public.data_agg_state s
      set source_timeframe = t.source_timeframe, run_interval_minutes = t.minutes
