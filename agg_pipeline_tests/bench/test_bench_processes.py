@@ -45,7 +45,7 @@ def test_memory_of_a_run_worker_at_10_000_tasks(stack: Stack, tmp_path: Path, re
     ):
         desk, code_server = Desk(services), services.services[0]
         peaks: dict[int, list[tuple[float, float]]] = {20: [], SYMBOLS: []}
-        for n in range(4):
+        for n in range(3):
             for tasks, seen in peaks.items():
                 market.load(MONDAY + (10 * n + 5 if tasks == 20 else 10 * n + 10) * MINUTE)
                 market.settle()

@@ -55,7 +55,7 @@ def test_two_workers_share_a_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Every step is done once, by one of two workers; both take part, and the bars are right."""
-    for n in range(6):
+    for n in range(4):
         one_gateway.register_asset(f"S{n}", start=at("00:00"), base_timeframe="1m")
         put(clean, f"S{n}", "00:00", 60)
     with empty_storage(stack, tmp_path / "empty"):
@@ -63,6 +63,7 @@ def test_two_workers_share_a_run(
     home = dagster_home(tmp_path)
     environment = os.environ | stack.environment() | {
         "DAGSTER_HOME": str(home), "ENV_NAME": "prod", "AGG_EXECUTOR": "celery",
+        "TASKS_PER_STEP": "5",
         "AGG_SHARED_DIR": str(tmp_path / "shared"),
         "AGG_CELERY_BROKER": broker, "AGG_CELERY_BACKEND": broker, "PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}",
     }  # fmt: skip
@@ -95,9 +96,11 @@ def test_two_workers_share_a_run(
         (run,) = instance.get_runs()
         events = [entry.dagster_event for entry in instance.all_logs(run.run_id)]
         steps = [event.step_key for event in events if event and event.is_step_success]
-    tasks = 6 * 3  # 5m, 15m, 1h
-    assert len(steps) == len(set(steps)) == 2 + 2 * tasks
+    units = (
+        4  # one symbol's five tasks each: side by side, a parent could come before its child and wait for the next run
+    )
+    assert len(steps) == len(set(steps)) == 2 + 2 * units
     counts = {name: log.count("succeeded in") for name, log in logs.items()}
     assert sum(counts.values()) == len(steps)
     assert min(counts.values()) > 0, f"one of the workers did nothing: {counts}"
-    assert assert_equals_oracle(clean)["S5", "5m"] == 12
+    assert assert_equals_oracle(clean)["S3", "5m"] == 12

@@ -55,4 +55,4 @@ def test_three_poisoned_tasks_of_ten_thousand(
     assert len(instance.all_logs(result.run_id)) < 400
     longest = max(len(entry.user_message) for entry in instance.all_logs(result.run_id))
     assert longest < 200 * LINES_SHOWN
-    assert spent_s < 60
+    assert spent_s < 120, "a task that breaks must not make all others go one by one"
