@@ -71,6 +71,14 @@ def test_new_columns_have_their_defaults(upgraded: psycopg.Connection) -> None:
     assert {row["revision"] for row in rows(upgraded, "select * from derived_data_bars")} == {1}
 
 
+def test_every_asset_stays_open_around_the_clock_until_it_is_told_otherwise(upgraded: psycopg.Connection) -> None:
+    calendars = "select distinct trading_calendar as its from core_asset_registry_all"
+    assert rows(upgraded, calendars) == [{"its": "24x7"}]
+    upgraded.execute("insert into core_asset_registry_all (canonical_symbol, asset_class) values ('GBPUSD', 'fx')")
+    of_the_new = "select trading_calendar from core_asset_registry_all where canonical_symbol = 'GBPUSD'"
+    assert scalar(upgraded, of_the_new) == "fx_24x5"
+
+
 def test_no_history_is_marked_dirty(upgraded: psycopg.Connection) -> None:
     assert scalar(upgraded, "select count(*) from agg_dirty_ranges") == 0
 

@@ -81,6 +81,7 @@ def test_the_lineage_shows_every_timeframe(browser: Browser, tick: str) -> None:
 
 def test_schedules_and_sensors_are_switched_on(browser: Browser) -> None:
     browser.open_section("Automation")
-    for name in ("agg_every_5_minutes", "retention_daily", "catch_up", "rerun_failed_tasks", "release_leases"):
+    automated = ("agg_every_5_minutes", "retention_daily", "calendars_daily", "catch_up", "rerun_failed_tasks")
+    for name in (*automated, "release_leases"):
         expect(browser.switch(name)).to_be_checked()
     browser.picture("automation")

@@ -4,7 +4,6 @@ import datetime as dt
 import random
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import Phase, given, settings
@@ -14,7 +13,7 @@ from agg_pipeline import checks, verify
 from agg_pipeline.checks import check_bars
 from agg_pipeline.findings import CheckResult
 from agg_pipeline.gateway import AggGateway
-from agg_pipeline.models import BarsPage, PageTask, TaskHealth, TouchedRange
+from agg_pipeline.models import BarsPage, Gap, GapReport, PageTask, Task, TaskHealth, TouchedRange
 from agg_pipeline.reference import BAR_COLUMNS, PRICES, RAW_COLUMNS, reference_bars
 from agg_pipeline.timeframes import Timeframe
 from agg_pipeline_tests.unit.raw_bars import MIDNIGHT, bar
@@ -35,6 +34,7 @@ class Pages(AggGateway):
         self.touched: list[TouchedRange] = []
         self.cursors = {timeframe: MIDNIGHT + 9 * DAY for timeframe in self.levels}
         self.lag, self.task = 0, dict[str, Any]()
+        self.absent: list[Gap] = []
 
     def bars_page(self, symbol: str, begin: dt.datetime, end: dt.datetime) -> BarsPage:
         tasks = [
@@ -51,6 +51,11 @@ class Pages(AggGateway):
         plain |= {"state": "current", "backlog_windows": self.lag, "touched_windows": 0}
         plain |= self.task
         return [TaskHealth(**plain | {"timeframe": name, "cursor_utc": at}) for name, at in self.cursors.items()]
+
+    def gaps(self, task: Task, begin: dt.datetime, end: dt.datetime) -> GapReport:
+        known = {"symbol": task.symbol, "timeframe": task.timeframe, "rejected": 0, "late": 0}
+        found = sum(begin <= ts < end for ts in self.raw["ts_utc"])
+        return GapReport(**known, found=found, gaps=[gap for gap in self.absent if begin <= gap.from_utc < end])
 
     def broken(self, timeframe: Timeframe, ts: dt.datetime, **fields: object) -> None:
         row = (self.derived["timeframe"] == timeframe) & (self.derived["ts_utc"] == ts)
@@ -114,7 +119,6 @@ def test_any_damage_is_found_where_it_is(raw: pd.DataFrame, seed: int, field: st
     found = red(pages)
     at = f"{ts:%H:%M}"
     assert ("matches_recomputation", timeframe, at) in found
-    assert ("no_gaps", timeframe, at) in found or field != "gone"
     assert ("parents_agree", timeframe, at) in found or field == "gone" or timeframe is M5
     assert {name for check, name, _ in found if check == "matches_recomputation"} == {timeframe}
 
@@ -125,7 +129,7 @@ def test_each_level_is_checked_against_the_one_below(base: Timeframe) -> None:
     assert red(pages) == set()
     counts = {key: result.checked for key, result in ask(pages).items()}
     bars = {timeframe.value: 1440 // timeframe.minutes for timeframe in pages.levels}
-    for check in ("matches_recomputation", "no_gaps", "prices_sane"):
+    for check in ("matches_recomputation", "prices_sane"):
         raw = {base.value: 1440 // base.minutes} if check == "prices_sane" else {}
         assert {name: n for (asked, name), n in counts.items() if asked == check} == bars | raw
     parents = {name: n for (asked, name), n in counts.items() if asked == "parents_agree"}
@@ -246,9 +250,15 @@ def test_a_task_lags_only_while_it_is_meant_to_work() -> None:
     assert not ask(pages)["lag", "15m"].passed, "a pause that is over"
 
 
-def test_a_bar_that_is_not_fit_as_a_source_is_no_source() -> None:
-    pages = steady()
-    pages.raw = pages.raw.astype({"open": "float64"})
-    pages.raw.loc[pages.raw.index[:3], "open"] = np.nan
-    assert ("no_gaps", "5m", "00:00") in red(pages), "2 of 5 are too few"
-    assert "a bar, though its source holds 2 of 5 (by -2)" in str(ask(pages)["no_gaps", "5m"].findings[0])
+def test_what_the_database_calls_missing_is_a_warning_and_the_rest_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "PAGE", DAY)
+    pages = steady(days=2)
+    pages.absent = [
+        Gap(from_utc=at, to_utc=at + DAY / 24, kind=kind, missing=60, age_seconds=1)
+        for at, kind in ((MIDNIGHT, "missing"), (MIDNIGHT + DAY / 2, "quiet"), (MIDNIGHT + DAY, "closed"))
+    ]
+    result = ask(pages)["no_gaps", "5m"]
+    assert [str(finding) for finding in result.findings] == [
+        "EURUSD 5m 2024-03-13 00:00 UTC: 60 source bars are missing until 2024-03-13 01:00"
+    ]
+    assert (result.found, result.severity, result.checked) == (1, "warn", 2 * 1440 + 60)
