@@ -54,14 +54,14 @@ def candles_html(bars: pd.DataFrame, gaps: Sequence[Gap], *, title: str, length:
     for gap in gaps:
         if gap.kind in _GAPS:
             figure.add_vrect(
-                x0=gap.from_utc - half, x1=gap.to_utc - half, fillcolor=_GAPS[gap.kind], opacity=0.18, line_width=0,
-                annotation_text=f"{gap.missing} {gap.kind}", annotation_font_size=10,
-            )  # fmt: skip
+                x0=gap.from_utc - half, x1=gap.to_utc - half, fillcolor=_GAPS[gap.kind], opacity=0.18, line_width=0
+            )
     closed = [gap for gap in gaps if gap.kind == "closed"]
     breaks = [
         {"values": [gap.from_utc - half], "dvalue": (gap.to_utc - gap.from_utc) // dt.timedelta(milliseconds=1)}
         for gap in closed
     ]
     figure.update_xaxes(rangebreaks=breaks, rangeslider_visible=False)
+    title += "<br><sup>red stripes: bars are missing, grey: nobody traded; orange: poor bars</sup>"
     figure.update_layout(title=title, template="plotly_white", height=720, hovermode="x", bargap=0.2)
     return str(figure.to_html(include_plotlyjs=True, full_html=True))

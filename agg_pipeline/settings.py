@@ -9,7 +9,7 @@ import os
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -56,6 +56,10 @@ class Settings(BaseSettings):
     )
     agg_executor: Literal["in_process", "multiprocess"] = Field(
         "in_process", description="Where the steps of a run are done."
+    )
+
+    alert_urls: SecretStr = Field(
+        SecretStr(""), description="Whom to tell: apprise URLs, separated by blanks or commas. Empty: nobody."
     )
 
     @field_validator("env_name", "log_level", mode="before")

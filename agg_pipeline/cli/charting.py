@@ -2,6 +2,7 @@
 
 import datetime as dt
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -104,9 +105,7 @@ def _write(path: Path, bars: pd.DataFrame, gaps: list[Gap], title: str, wanted: 
         window
         for gap in gaps
         if gap.kind == "missing"
-        for window in pd.date_range(
-            window_start(gap.from_utc, wanted), gap.to_utc, freq=wanted.length, inclusive="left"
-        )
+        for window in _windows_between(gap.from_utc, gap.to_utc, wanted)
         if window not in there
     ]
     svg = candles_svg(bars, title=title, gaps=missing, newest=WINDOWS)
@@ -116,3 +115,11 @@ def _write(path: Path, bars: pd.DataFrame, gaps: list[Gap], title: str, wanted: 
         import resvg_py
 
         path.write_bytes(resvg_py.svg_to_bytes(svg_string=svg, background="white", zoom=2))
+
+
+def _windows_between(begin: dt.datetime, end: dt.datetime, timeframe: Timeframe) -> Iterator[dt.datetime]:
+    """Starts of the windows that touch [begin, end)."""
+    window = window_start(begin, timeframe)
+    while window < end:
+        yield window
+        window += timeframe.length

@@ -25,21 +25,19 @@ COLOURS: dict[State, str] = {
 
 
 def status_table(tasks: Sequence[TaskHealth]) -> Table:
-    """One row per task: state and why, lag and backlog in windows, completeness of the last hour and day."""
+    """One row per task: state and why, next window, lag in windows, completeness of the last hour and day."""
     table = Table(title=f"Tasks: {_summary(tasks)}", title_justify="left")
-    for name in ("symbol", "timeframe", "state"):
-        table.add_column(name, no_wrap=name != "symbol")
-    for name in ("next window (UTC)", "lag", "backlog", "hour", "day"):
+    for name in ("task", "state"):
+        table.add_column(name, no_wrap=True)
+    for name in ("next window (UTC)", "lag", "hour", "day"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("why", overflow="fold", max_width=70)
+    table.add_column("why", overflow="fold")
     for task in tasks:
         table.add_row(
-            task.symbol,
-            task.timeframe,
+            str(task),
             f"[{COLOURS[task.state]}]{task.state}[/]",
             _time(task.cursor_utc),
             "-" if task.lag_windows is None else f"{task.lag_windows:,}",
-            "-" if task.backlog_windows is None else f"{task.backlog_windows:,}",
             _percent(task.completeness_hour),
             _percent(task.completeness_day),
             escape(_why(task)),

@@ -15,7 +15,7 @@ ROAD: list[set[str]] = [
     {"settings", "tags"},
     {"timeframes", "trading_hours"},
     {"models"},
-    {"diagnosis", "outcomes"},
+    {"alerting", "diagnosis", "outcomes"},
     {"barrow"},
     {"barfile", "demo_bars", "migrations", "picture", "reference"},
     {"chart", "errors", "findings"},
@@ -31,7 +31,7 @@ ROAD: list[set[str]] = [
     {"inspecting", "selection", "watching"},
     {"ops"},
     {"jobs"},
-    {"schedules", "sensors", "assets"},
+    {"alarm", "schedules", "sensors", "assets"},
     {"definitions"},
 ]
 # Beside the road: what each may import, and nobody but cli imports them.
