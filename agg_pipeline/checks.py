@@ -1,4 +1,4 @@
-"""Checks of stored bars that owe nothing to the SQL that built them: five questions, asked of one symbol.
+"""Checks of stored bars that owe nothing to the SQL that built them: questions asked of one symbol.
 
 The prices of raw bars are looked at too; what is wrong with one is a warning, for it counts as missing.
 
@@ -49,7 +49,7 @@ def check_bars(
         seen: gets each page that was read, for whoever wants to draw what was judged.
     Returns:
         One result for each check and timeframe that has a task, in the order of CHECKS; parents_agree has none for a
-        timeframe that is built from raw 1m bars. Then prices_sane of the raw bars, if there are any.
+        timeframe that is built from raw 1m bars. Then RAW_CHECKS, prices_sane only if there are raw bars.
     Raises:
         ValueError: the symbol has no such tasks, or a time is not in UTC.
         GatewayError: the database could not be asked.
@@ -64,8 +64,11 @@ def check_bars(
         del results["parents_agree", name]
     for name, task in tasks.items():
         results["lag", name].take_lag(task, max_lag_windows)
-        for page in pages(begin, end):
-            results["no_gaps", name].take_gaps(gateway.gaps(task, max(begin, page[0]), min(end, page[1])))
+        results["health", name].take_health(task)
+        reports = [gateway.gaps(task, max(begin, first), min(end, last)) for first, last in pages(begin, end)]
+        for report in reports:
+            results["no_gaps", name].take_gaps(report)
+        results["coverage", name].take_coverage(reports, begin)
     raw: CheckResult | None = None
     before: dict[Timeframe, pd.DataFrame] = {}  # the last bar of the page before
     for page in pages(begin, end, max((Timeframe(name) for name in tasks), key=lambda timeframe: timeframe.minutes)):
@@ -92,7 +95,15 @@ def check_bars(
                 both = both[both["ts_utc"].between(first, stop, inclusive="left")]
                 if ("parents_agree", timeframe) in results:
                     _check_parents(results["parents_agree", timeframe], bars, both, source)
-    return [*results.values(), *([raw] if raw else [])]
+    return [*results.values(), *([raw] if raw else []), *_check_tables(gateway, health[0], begin, end)]
+
+
+def _check_tables(gateway: AggGateway, task: TaskHealth, begin: dt.datetime, end: dt.datetime) -> Iterator[CheckResult]:
+    misplaced = gateway.misplaced_rows(task.symbol, begin, end)
+    for check, kind in (("right_table", "wrong table"), ("no_duplicates", "duplicate")):
+        result = CheckResult(check, task.symbol, Timeframe.M1.value, of_raw=True, checked=1)
+        result.take_misplaced([row for row in misplaced if row.kind == kind])
+        yield result
 
 
 def _take(result: CheckResult, bars: Bars, *hits: pd.DataFrame) -> None:

@@ -4,6 +4,7 @@ import os
 
 import dagster as dg
 
+from agg_pipeline.alarm import build_alert_sensor
 from agg_pipeline.assets import bar_assets, bar_checks
 from agg_pipeline.jobs import build_calendar_job, build_job, build_retention_job
 from agg_pipeline.resources import resources_for
@@ -33,6 +34,7 @@ def build_definitions(*, cron_schedule: str = EVERY_5_MINUTES) -> dg.Definitions
             build_catch_up_sensor(job, settings),
             build_rerun_sensor(job, settings),
             build_release_sensor(job, settings),
+            build_alert_sensor(settings),
         ],
         resources=resources,
         executor=dg.in_process_executor,  # of backfills: a process per step would cost more than the step

@@ -126,10 +126,32 @@ class TaskHealth(Task):
     lease_expires_at: AwareDatetime | None
 
     @property
+    def alarm(self) -> Literal["warn", "error"] | None:
+        """Whether somebody has to look at it. What waits for another task of its symbol is no news beside that one."""
+        if self.state in ("failed", "stalled") or (self.state == "disabled" and self.status == "disabled"):
+            return "error"
+        waits_for_feed = self.state == "waiting for source" and not (self.reason or "").startswith("its source")
+        return "warn" if waits_for_feed else None
+
+    @property
     def is_paused(self) -> bool:
         """Whether an operator's pause holds now; one without an end holds until it is resumed."""
         until = self.paused_until_utc
         return self.paused_at_utc is not None and (until is None or until > dt.datetime.now(dt.UTC))
+
+
+class Misplaced(Wire):
+    """Rows of a symbol that nothing reads, or that are there twice (``agg_misplaced_rows``)."""
+
+    kind: Literal["wrong table", "duplicate"]
+    table: str
+    timeframe: str
+    rows: int
+    first_utc: AwareDatetime
+
+    def __str__(self) -> str:
+        what = "are there more than once" if self.kind == "duplicate" else "are read by no task of the symbol"
+        return f"{self.rows:,} {self.timeframe} rows of {self.table} {what}"
 
 
 class OpenRun(Wire):

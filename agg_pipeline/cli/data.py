@@ -1,4 +1,4 @@
-"""Commands on the data: load, sync, tick, status, migrate."""
+"""Commands on the data: load, sync, tick, migrate."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,6 @@ import typer
 from agg_pipeline.cli.app import CommandError, command, console, errors
 from agg_pipeline.cli.arguments import DatabaseUrl, Root, parse_time, parse_timeframe
 from agg_pipeline.cli.loading import load_file
-from agg_pipeline.cli.report import bar_table, status_table
 from agg_pipeline.cli.target import ROOT, connect, owner_dsn
 from agg_pipeline.doctor import state
 from agg_pipeline.local import running
@@ -50,28 +49,6 @@ def sync(root: Root = ROOT) -> None:
     with connect(root) as gateway:
         result = gateway.sync(load_settings().env_name.value)
     console.print(f"{result.tasks_created} tasks created, {result.tasks_updated} repaired.")
-
-
-@command("status")
-def status(
-    symbols: Annotated[list[str] | None, typer.Argument(help="Only these symbols.")] = None,
-    bars: Annotated[bool, typer.Option("--bars", help="Count bars by quality too (reads all of them).")] = False,
-    root: Root = ROOT,
-) -> None:
-    """One line per task: state, cursor, lag, failures."""
-    with connect(root) as gateway:
-        health = gateway.health(symbols)
-        if not health:
-            known = sorted({h.symbol for h in gateway.health()})
-            asked = f"There are no tasks of {', '.join(symbols)}." if symbols else "There are no tasks."
-            raise CommandError(
-                f"{asked} There are: {', '.join(known)}."
-                if known
-                else f"{asked} Load bars first: agg-pipeline load FILE."
-            )
-        console.print(status_table(health))
-        if bars:
-            console.print(bar_table(gateway.bar_summary(symbols), health))
 
 
 @command("tick")

@@ -18,6 +18,7 @@ FUNCTIONS = frozenset(
         "agg_bars_page",
         "agg_calendars",
         "agg_contract",
+        "agg_explain",
         "agg_find_damage",
         "agg_finish_batch",
         "agg_gap_report",
@@ -25,6 +26,7 @@ FUNCTIONS = frozenset(
         "agg_health",
         "agg_load_bars",
         "agg_mend_cursors",
+        "agg_misplaced_rows",
         "agg_partitions_ahead",
         "agg_pause_task",
         "agg_rebuild_range",
@@ -42,6 +44,7 @@ FUNCTIONS = frozenset(
         "ops_runlog_finish",
         "ops_runlog_open",
         "ops_runlog_prune",
+        "ops_runlog_recent",
         "ops_runlog_start",
         "sync_agg_state_from_registry",
     }

@@ -4,6 +4,7 @@ import datetime as dt
 from collections.abc import Sequence
 from typing import Any
 
+from agg_pipeline.diagnosis import Explanation
 from agg_pipeline.gateway.calls import Calls
 from agg_pipeline.models import (
     BadCursor,
@@ -16,6 +17,7 @@ from agg_pipeline.models import (
     DayOfBars,
     GapReport,
     LoadResult,
+    Misplaced,
     RebuildResult,
     SyncResult,
     Task,
@@ -83,6 +85,14 @@ class DeskCalls(Calls):
         return self._call(
             "agg_gap_report", GapReport, p_symbol=task.symbol, p_tf=task.timeframe, p_from_utc=begin, p_to_utc=end
         )
+
+    def explain(self, task: Task, time: dt.datetime) -> Explanation:
+        """All that is known of the window that holds a time (agg_explain)."""
+        return self._call("agg_explain", Explanation, p_symbol=task.symbol, p_tf=task.timeframe, p_time_utc=time)
+
+    def misplaced_rows(self, symbol: str, begin: dt.datetime, end: dt.datetime) -> list[Misplaced]:
+        """Rows of a symbol in [begin, end) in a table where nothing reads them, or twice (agg_misplaced_rows)."""
+        return self._call("agg_misplaced_rows", list[Misplaced], p_symbol=symbol, p_from_utc=begin, p_to_utc=end)
 
     def calendars(self) -> Calendars:
         """Trading calendars that assets follow, and how far their sessions are known (agg_calendars)."""

@@ -108,9 +108,10 @@ def test_a_feed_that_stops_in_open_hours_is_waited_for(eurusd: psycopg.Connectio
     assert states(eurusd, "11:16")["5m"] == "current"
     row = health(eurusd, "11:17")
     assert (row["state"], row["source_silent_seconds"]) == ("waiting for source", 17 * 60)
-    assert row["reason"] == "no 1m bar since 2026-01-05 10:59, which is 17 min of open market"
+    assert row["reason"] == "no 1m bar since 2026-01-05 10:59, 17 min of open market"
     assert states(eurusd, "12:26") == everywhere("current") | {"5m": "waiting for source", "15m": "waiting for source",
                                                               "1h": "waiting for source"}  # fmt: skip
+    assert health(eurusd, "12:26", timeframe="15m")["reason"] == "its source 5m is waiting for source"
     put(eurusd, "EURUSD", "11:00", 20)
     settle(eurusd, "11:21")
     assert states(eurusd, "11:21") == everywhere("current")

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from agg_pipeline import checks, verify
+from agg_pipeline import verify
 from agg_pipeline.checks import check_bars
-from agg_pipeline.findings import CheckResult
+from agg_pipeline.findings import CHECKS, RAW_CHECKS, CheckResult
 from agg_pipeline.gateway import AggGateway
-from agg_pipeline.models import BarsPage, Gap, GapReport, PageTask, Task, TaskHealth, TouchedRange
+from agg_pipeline.models import BarsPage, Gap, GapReport, Misplaced, PageTask, Task, TaskHealth, TouchedRange
 from agg_pipeline.reference import BAR_COLUMNS, PRICES, RAW_COLUMNS, reference_bars
 from agg_pipeline.timeframes import Timeframe
 from agg_pipeline_tests.unit.raw_bars import MIDNIGHT, bar
@@ -51,6 +51,9 @@ class Pages(AggGateway):
         plain |= {"state": "current", "backlog_windows": self.lag, "touched_windows": 0}
         plain |= self.task
         return [TaskHealth(**plain | {"timeframe": name, "cursor_utc": at}) for name, at in self.cursors.items()]
+
+    def misplaced_rows(self, symbol: str, begin: dt.datetime, end: dt.datetime) -> list[Misplaced]:
+        return []
 
     def gaps(self, task: Task, begin: dt.datetime, end: dt.datetime) -> GapReport:
         known = {"symbol": task.symbol, "timeframe": task.timeframe, "rejected": 0, "late": 0}
@@ -98,7 +101,7 @@ def test_right_bars_of_any_raw_bars_have_no_error(raw: pd.DataFrame) -> None:
     results = ask(Pages(raw))
     errors = [str(f) for result in results.values() for f in result.findings if f.severity == "error"]
     assert errors == []
-    assert {check for check, _ in results} == set(checks.CHECKS)
+    assert {check for check, _ in results} == {*CHECKS, *RAW_CHECKS}
 
 
 @settings(few, max_examples=10)

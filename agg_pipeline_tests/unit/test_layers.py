@@ -15,10 +15,10 @@ ROAD: list[set[str]] = [
     {"settings", "tags"},
     {"timeframes", "trading_hours"},
     {"models"},
-    {"outcomes"},
+    {"alerting", "diagnosis", "outcomes"},
     {"barrow"},
     {"barfile", "demo_bars", "migrations", "picture", "reference"},
-    {"errors", "findings", "partitions"},
+    {"chart", "errors", "findings", "partitions"},
     {"transport"},
     {"gateway"},
     {"calendars", "verify"},
@@ -31,7 +31,7 @@ ROAD: list[set[str]] = [
     {"inspecting", "selection", "watching"},
     {"ops"},
     {"jobs"},
-    {"schedules", "sensors", "assets"},
+    {"alarm", "schedules", "sensors", "assets"},
     {"definitions"},
 ]
 # Beside the road: what each may import, and nobody but cli imports them.

@@ -1,7 +1,7 @@
 -- health: what an operator looks at, and the contract that the package checks before it runs.
 -- Called by: AggGateway.health, bar_summary, bars_by_day, contract. Needs: tasks, source_bars, _agg_slots. Repeat: yes.
 -- Undo: drop view public.v_aggregation_health; drop function public.agg_health, public._agg_health, public._agg_open_windows,
--- public._agg_minute, public.agg_bar_summary, public.agg_bars_by_day, public.agg_contract;
+-- public._agg_minute, public._agg_duration, public.agg_bar_summary, public.agg_bars_by_day, public.agg_contract;
 --
 -- Times are told by the session clock: in a closed market nothing lags and nothing is silent. A task without a calendar has
 -- no closed time, and costs two looks into an index and a count.
@@ -124,17 +124,8 @@ with task as materialized (
              ) as windows
         from public.agg_dirty_ranges d
        where d.canonical_symbol = m.canonical_symbol and d.timeframe = m.timeframe) touched on true
-)
-select j.canonical_symbol, j.timeframe, j.source_timeframe, told.state, told.reason,
-       j.lag_windows, j.lag_seconds, j.backlog_windows, coalesce(j.touched, 0), j.silent_seconds,
-       case when j.expected_hour > 0 then least(1, j.hour_bars / j.expected_hour::double precision) end,
-       case when j.expected_day > 0 then least(1, j.day_bars / j.expected_day::double precision) end,
-       j.stored_cursor_utc, j.first_window, j.newest_utc,
-       j.status, j.enabled, j.is_mandatory, j.task_priority,
-       j.hard_fail_streak, j.transient_streak, j.stale_streak, j.stall_streak, j.last_error,
-       j.last_attempted_at_utc, j.last_successful_at_utc, j.next_run_at,
-       j.paused_at_utc, j.paused_until_utc, j.pause_reason, j.paused_by, j.lease_owner, j.lease_expires_at,
-       j.total_runs, j.total_bars_created, j.total_bars_quality_poor
+), told as materialized (
+select j.*, w.state, w.reason
   from judged j
  cross join lateral (
    select w.state, w.reason
@@ -152,22 +143,46 @@ select j.canonical_symbol, j.timeframe, j.source_timeframe, told.state, told.rea
           j.stall_streak)),
        (j.backlog_windows > 0 and j.due_utc + two_ticks < p_now_utc and j.since_utc < p_now_utc - 3 * two_ticks
         and coalesce(last_run_utc < p_now_utc - 3 * two_ticks, true), 'stalled',
-          format('bars wait since %s, and no task was run since %s', public._agg_minute(j.since_utc),
-                 coalesce(public._agg_minute(last_run_utc), 'ever'))),
+          format('bars wait since %s, and no task was %s', public._agg_minute(j.since_utc),
+                 coalesce('run since ' || public._agg_minute(last_run_utc), 'ever run'))),
        (j.newest_utc is null, 'waiting for data', format('there is no valid %s bar in %s', j.source_timeframe,
           case when j.source_is_base then 'data_bars' else 'derived_data_bars' end)),
        (j.backlog_windows > 0 and j.due_utc + two_ticks < p_now_utc, 'catching up', format('%s windows behind its source', j.backlog_windows)),
        (j.touched > 0 and j.since_utc < p_now_utc - two_ticks, 'catching up', format('%s windows wait to be built again', j.touched)),
-       (make_interval(secs => j.silent_seconds) > j.patience, 'waiting for source', format(
-          'no %s bar since %s, which is %s min of open market', j.source_timeframe, public._agg_minute(j.newest_utc), j.silent_seconds / 60)),
+       (make_interval(secs => j.silent_seconds) > j.patience, 'waiting for source', format('no %s bar since %s, %s of open market',
+          j.source_timeframe, public._agg_minute(j.newest_utc), public._agg_duration(j.silent_seconds))),
        (true, 'current', null)) w (holds, state, reason)
-    where w.holds limit 1) told;
+    where w.holds limit 1) w
+)
+select j.canonical_symbol, j.timeframe, j.source_timeframe, j.state,
+       -- Whoever waits for another task says so: that one is to be looked at.
+       case when j.state = 'waiting for source' and source.state <> 'current'
+            then format('its source %s is %s', source.timeframe, source.state) else j.reason end,
+       j.lag_windows, j.lag_seconds, j.backlog_windows, coalesce(j.touched, 0), j.silent_seconds,
+       case when j.expected_hour > 0 then least(1, j.hour_bars / j.expected_hour::double precision) end,
+       case when j.expected_day > 0 then least(1, j.day_bars / j.expected_day::double precision) end,
+       j.stored_cursor_utc, j.first_window, j.newest_utc,
+       j.status, j.enabled, j.is_mandatory, j.task_priority,
+       j.hard_fail_streak, j.transient_streak, j.stale_streak, j.stall_streak, j.last_error,
+       j.last_attempted_at_utc, j.last_successful_at_utc, j.next_run_at,
+       j.paused_at_utc, j.paused_until_utc, j.pause_reason, j.paused_by, j.lease_owner, j.lease_expires_at,
+       j.total_runs, j.total_bars_created, j.total_bars_quality_poor
+  from told j
+  left join told source on not j.source_is_base and source.canonical_symbol = j.canonical_symbol
+       and source.timeframe = j.source_timeframe;
 end $$;
 
--- A time as people read it.
+-- A time and a duration as people read them.
 create or replace function public._agg_minute(p_time_utc timestamptz)
 returns text language sql stable set search_path = '' set timezone = 'UTC' as $$
   select to_char(p_time_utc, 'YYYY-MM-DD HH24:MI')
+$$;
+
+create or replace function public._agg_duration(p_seconds bigint)
+returns text language sql immutable set search_path = '' as $$
+  select case when p_seconds < 7200 then p_seconds / 60 || ' min'
+              when p_seconds < 172800 then p_seconds / 3600 || ' h'
+              else p_seconds / 86400 || ' days' end
 $$;
 
 create or replace view public.v_aggregation_health with (security_invoker = true) as select * from public._agg_health(null, now());
@@ -186,7 +201,7 @@ comment on function public.agg_health(text[], timestamptz) is
 comment on function public._agg_health(text[], timestamptz) is 'Rows of v_aggregation_health as of a time.';
 comment on function public._agg_open_windows(timestamptz, timestamptz, interval, timestamptz, tstzmultirange) is
   'Windows in [p_from_utc, p_to_utc) that hold time outside of p_closed; p_closed null: all.';
-revoke execute on function public._agg_health(text[], timestamptz), public._agg_minute(timestamptz),
+revoke execute on function public._agg_health(text[], timestamptz), public._agg_minute(timestamptz), public._agg_duration(bigint),
   public._agg_open_windows(timestamptz, timestamptz, interval, timestamptz, tstzmultirange)
   from public, anon, authenticated, service_role;
 
