@@ -12,7 +12,7 @@ from pydantic import Field
 
 from agg_pipeline.closing import closed_if_terminated
 from agg_pipeline.errors import GatewayError
-from agg_pipeline.evaluations import RAW_ASSET, asset_key, check_results, check_specs
+from agg_pipeline.evaluations import RAW_ASSET, asset_key, check_results, check_specs, raw_check_specs
 from agg_pipeline.figures import Metadata, day_metadata, plan_table, range_metadata, runlog_metadata
 from agg_pipeline.filling import Filled, Tell, fill
 from agg_pipeline.inspecting import Inspection, check_recent, inspect_range
@@ -43,14 +43,11 @@ class BackfillConfig(dg.Config):
 def bar_checks() -> dg.AssetChecksDefinition:
     """What can be checked of raw bars; ticks and backfills report it as well."""
 
-    @dg.asset_check(
-        asset=RAW.key, name="prices_sane", description="A raw bar with such prices counts as missing, or looks odd."
-    )
-    def prices_sane(context: dg.AssetCheckExecutionContext, supabase: SupabaseResource) -> dg.AssetCheckResult:
-        (result,) = check_results(context.selected_asset_check_keys, _recent(supabase, None))
-        return result
+    @dg.multi_asset_check(name="raw_bars", specs=raw_check_specs(), can_subset=True)
+    def raw_bars(context: dg.AssetCheckExecutionContext, supabase: SupabaseResource) -> Iterator[dg.AssetCheckResult]:
+        yield from check_results(context.selected_asset_check_keys, _recent(supabase, None))
 
-    return prices_sane
+    return raw_bars
 
 
 def bar_assets(settings: Settings) -> list[dg.AssetSpec | dg.AssetsDefinition]:

@@ -1,9 +1,9 @@
-"""Checks of stored bars that owe nothing to the SQL that built them: five questions, asked of one symbol.
+"""Checks of stored bars that owe nothing to the SQL that built them: questions asked of one symbol.
 
 The prices of raw bars are looked at too; what is wrong with one is a warning, for it counts as missing.
 
-Belongs here: what is asked. How an answer is told: findings. Reading pages and recomputing them: verify. One page is in
-memory at a time, and serves all questions.
+Belongs here: what is asked. How an answer is told: findings. Reading pages and recomputing them: verify. Which source
+bars are missing: agg_gaps, the one rule. One page is in memory at a time, and serves all questions.
 """
 
 import datetime as dt
@@ -49,7 +49,7 @@ def check_bars(
         seen: gets each page that was read, for whoever wants to draw what was judged.
     Returns:
         One result for each check and timeframe that has a task, in the order of CHECKS; parents_agree has none for a
-        timeframe that is built from raw 1m bars. Then prices_sane of the raw bars, if there are any.
+        timeframe that is built from raw 1m bars. Then RAW_CHECKS, prices_sane only if there are raw bars.
     Raises:
         ValueError: the symbol has no such tasks, or a time is not in UTC.
         GatewayError: the database could not be asked.
@@ -64,6 +64,11 @@ def check_bars(
         del results["parents_agree", name]
     for name, task in tasks.items():
         results["lag", name].take_lag(task, max_lag_windows)
+        results["health", name].take_health(task)
+        reports = [gateway.gaps(task, max(begin, first), min(end, last)) for first, last in pages(begin, end)]
+        for report in reports:
+            results["no_gaps", name].take_gaps(report)
+        results["coverage", name].take_coverage(reports, begin)
     raw: CheckResult | None = None
     before: dict[Timeframe, pd.DataFrame] = {}  # the last bar of the page before
     for page in pages(begin, end, max((Timeframe(name) for name in tasks), key=lambda timeframe: timeframe.minutes)):
@@ -88,10 +93,17 @@ def check_bars(
                 built = bars.tasks[timeframe]
                 first, stop = max(begin, built.first_window_utc), min(end, built.cursor_utc)
                 both = both[both["ts_utc"].between(first, stop, inclusive="left")]
-                _check_gaps(results["no_gaps", timeframe], bars, both, timeframe.minutes // source.minutes)
                 if ("parents_agree", timeframe) in results:
                     _check_parents(results["parents_agree", timeframe], bars, both, source)
-    return [*results.values(), *([raw] if raw else [])]
+    return [*results.values(), *([raw] if raw else []), *_check_tables(gateway, health[0], begin, end)]
+
+
+def _check_tables(gateway: AggGateway, task: TaskHealth, begin: dt.datetime, end: dt.datetime) -> Iterator[CheckResult]:
+    misplaced = gateway.misplaced_rows(task.symbol, begin, end)
+    for check, kind in (("right_table", "wrong table"), ("no_duplicates", "duplicate")):
+        result = CheckResult(check, task.symbol, Timeframe.M1.value, of_raw=True, checked=1)
+        result.take_misplaced([row for row in misplaced if row.kind == kind])
+        yield result
 
 
 def _take(result: CheckResult, bars: Bars, *hits: pd.DataFrame) -> None:
@@ -120,19 +132,6 @@ def _check_recomputation(results: Results, bars: Bars, verdict: Verdict) -> None
             rows = rows[(rows["timeframe"] == timeframe.value).to_numpy()]
             wrong = "{field} is {actual!r}, recomputed {expected!r}"
             _take(result, bars, rows.assign(text=rows["problem"].map(texts).fillna(wrong), severity="error"))
-
-
-def _check_gaps(result: CheckResult, bars: Bars, both: pd.DataFrame, expected: int) -> None:
-    has_bar, found = both["timeframe"].notna(), both["found"].fillna(0)
-    should = 2 * found > expected
-    result.checked += int((has_bar | should).sum())
-    both = both.assign(found=found)
-    _take(
-        result,
-        bars,
-        _hits(both, should & ~has_bar, found, f"no bar, though its source holds {{found:.0f}} of {expected}"),
-        _hits(both, has_bar & ~should, -found, f"a bar, though its source holds {{found:.0f}} of {expected}"),
-    )
 
 
 def _check_parents(result: CheckResult, bars: Bars, both: pd.DataFrame, source: Timeframe) -> None:

@@ -1,11 +1,14 @@
 """What Dagster loads. Puts the parts together for one environment (ENV_NAME) and decides nothing."""
 
+import os
+
 import dagster as dg
 
+from agg_pipeline.alarm import build_alert_sensor
 from agg_pipeline.assets import bar_assets, bar_checks
-from agg_pipeline.jobs import build_job, build_retention_job
+from agg_pipeline.jobs import build_calendar_job, build_job, build_retention_job
 from agg_pipeline.resources import resources_for
-from agg_pipeline.schedules import EVERY_5_MINUTES, build_retention_schedule, build_schedule
+from agg_pipeline.schedules import EVERY_5_MINUTES, build_calendar_schedule, build_retention_schedule, build_schedule
 from agg_pipeline.sensors import build_catch_up_sensor, build_release_sensor, build_rerun_sensor
 from agg_pipeline.settings import load_settings
 
@@ -13,17 +16,25 @@ from agg_pipeline.settings import load_settings
 def build_definitions(*, cron_schedule: str = EVERY_5_MINUTES) -> dg.Definitions:
     """Definitions of one environment. Raises SettingsError that names the variable if a setting is not valid."""
     settings = load_settings()
+    # Dagster's own switch: a range of days is reported with one insert per asset, not with a connection for every day.
+    os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "1000")
     resources = resources_for(settings.env_name)
     job, retention = build_job(settings, resources), build_retention_job(settings, resources)
+    calendars = build_calendar_job(settings, resources)
     return dg.Definitions(
         assets=bar_assets(settings),
         asset_checks=[bar_checks()],
-        jobs=[job, retention],
-        schedules=[build_schedule(job, settings, cron_schedule=cron_schedule), build_retention_schedule(retention)],
+        jobs=[job, retention, calendars],
+        schedules=[
+            build_schedule(job, settings, cron_schedule=cron_schedule),
+            build_retention_schedule(retention),
+            build_calendar_schedule(calendars),
+        ],
         sensors=[
             build_catch_up_sensor(job, settings),
             build_rerun_sensor(job, settings),
             build_release_sensor(job, settings),
+            build_alert_sensor(settings),
         ],
         resources=resources,
         executor=dg.in_process_executor,  # of backfills: a process per step would cost more than the step

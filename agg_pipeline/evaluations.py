@@ -20,7 +20,15 @@ _QUESTIONS = {
     "no_gaps": "There is a bar wherever the source holds more than half of a window, and none elsewhere.",
     "parents_agree": "Prices, volume and trades are those of the bars that it is built from.",
     "prices_sane": "Prices are finite and consistent, above 0, and do not jump.",
+    "coverage": "At most 5 % of the source bars that are expected are missing.",
+    "health": "No task failed, stalled or stopped, and no feed is silent while its market is open.",
     "lag": "No task is more than three windows behind its source.",
+}
+
+_RAW_QUESTIONS = {
+    "prices_sane": "A raw bar with such prices counts as missing, or looks odd.",
+    "right_table": "Raw bars are in data_bars under their asset's base timeframe, all others in derived_data_bars.",
+    "no_duplicates": "There is one row for each bar.",
 }
 
 
@@ -36,6 +44,11 @@ def check_specs() -> list[dg.AssetCheckSpec]:
         names = [name for name in _QUESTIONS if name != "parents_agree" or source != Timeframe.M1]
         asked += [(asset_key(timeframe), name) for name in names]
     return [dg.AssetCheckSpec(name, asset=asset, description=_QUESTIONS[name]) for asset, name in asked]
+
+
+def raw_check_specs() -> list[dg.AssetCheckSpec]:
+    """The checks of the raw bars."""
+    return [dg.AssetCheckSpec(name, asset=RAW_ASSET, description=said) for name, said in _RAW_QUESTIONS.items()]
 
 
 def evaluations(results: Iterable[CheckResult], looked_at: str) -> Iterator[dg.AssetCheckEvaluation]:

@@ -34,6 +34,19 @@ class Filled(Wire):
     unbuilt: dict[str, int] = Field(default_factory=dict, description="Plan: windows that were never built.")
     failed: str | None = None
 
+    def plus(self, step: dict[str, LevelRebuild]) -> "Filled":
+        """With the figures of one more step."""
+        levels = dict(self.levels)
+        for timeframe, more in step.items():
+            before = levels.get(timeframe, _NOTHING)
+            levels[timeframe] = LevelRebuild(
+                written=before.written + more.written,
+                unchanged=before.unchanged + more.unchanged,
+                revised=before.revised + more.revised,
+                retired=before.retired + more.retired,
+            )
+        return self.model_copy(update={"levels": levels})
+
 
 def fill(
     gateway: AggGateway,
@@ -66,13 +79,13 @@ def fill(
         )  # fmt: skip
     filled = Filled(symbol=symbol)
     if dry_run:
-        filled = filled.model_copy(update={"unbuilt": {t.value: tasks[t].lag_windows or 0 for t in wanted}})
+        filled = filled.model_copy(update={"unbuilt": {t.value: tasks[t].backlog_windows or 0 for t in wanted}})
     else:
         filled = _build(gateway, filled, _with_sources(wanted, tasks), end, settings, owner, tell)
     for root in (t for t in wanted if LADDER[t] not in wanted):
         stop = min(end, tasks[root].cursor_utc or tasks[root].first_window_utc)
-        for step in _rebuilt(gateway, Task(symbol=symbol, timeframe=root.value), begin, stop, dry_run, tell):
-            filled = _added(filled, step)
+        for step in rebuild_steps(gateway, Task(symbol=symbol, timeframe=root.value), begin, stop, dry_run, tell):
+            filled = filled.plus(step)
     return filled
 
 
@@ -92,7 +105,7 @@ def _build(
             gateway.finish(held, now=None, hard_limit=settings.auto_disable_hard_fails)
         if failed := [o for o in outcomes if o.failed]:
             return filled.model_copy(update={"failed": "; ".join(f"{o}: {o.error}" for o in failed)})
-        filled = _added(filled, {o.timeframe: _figures(o) for o in outcomes})
+        filled = filled.plus({o.timeframe: _figures(o) for o in outcomes})
         if reached := [o.result.frontier for o in outcomes if o.result and o.result.frontier]:
             tell(min(reached))
         if not any(_goes_on(outcome, end) for outcome in outcomes):
@@ -114,10 +127,18 @@ def _goes_on(outcome: TaskOutcome, end: dt.datetime) -> bool:
     return outcome.result.has_more and (outcome.result.frontier is None or outcome.result.frontier < end)
 
 
-def _rebuilt(
-    gateway: AggGateway, task: Task, begin: dt.datetime, end: dt.datetime, dry_run: bool, tell: Tell
+def rebuild_steps(
+    gateway: AggGateway,
+    task: Task,
+    begin: dt.datetime,
+    end: dt.datetime,
+    dry_run: bool,
+    tell: Tell = lambda reached: None,
 ) -> Iterator[dict[str, LevelRebuild]]:
-    """Rebuild step by step; figures of each."""
+    """Rebuild step by step, also what is built from ``task``; the figures of each step per timeframe.
+
+    Raises LeaseLost if another run kept the task for two minutes.
+    """
     patient_until = time.monotonic() + _PATIENCE_S
     while begin < end:
         try:
@@ -148,16 +169,3 @@ def _figures(outcome: TaskOutcome) -> LevelRebuild:
     if r is None:
         return _NOTHING
     return LevelRebuild(written=r.bars_created, unchanged=0, revised=r.bars_revised, retired=r.bars_retired)
-
-
-def _added(filled: Filled, step: dict[str, LevelRebuild]) -> Filled:
-    levels = dict(filled.levels)
-    for timeframe, more in step.items():
-        before = levels.get(timeframe, _NOTHING)
-        levels[timeframe] = LevelRebuild(
-            written=before.written + more.written,
-            unchanged=before.unchanged + more.unchanged,
-            revised=before.revised + more.revised,
-            retired=before.retired + more.retired,
-        )
-    return filled.model_copy(update={"levels": levels})

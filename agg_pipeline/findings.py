@@ -1,15 +1,19 @@
-"""What checks find, and the one check that needs no bars: lag. Light to import: every tick does."""
+"""What checks find, and those that need no bars: lag, health, gaps, misplaced rows. Every tick imports it."""
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from agg_pipeline.models import TaskHealth
+from agg_pipeline.models import GapReport, Misplaced, TaskHealth
 
 Severity = Literal["warn", "error"]
-CHECKS = ("matches_recomputation", "no_gaps", "parents_agree", "prices_sane", "lag")
+CHECKS = ("matches_recomputation", "no_gaps", "parents_agree", "prices_sane", "coverage", "lag", "health")
+RAW_CHECKS = ("prices_sane", "right_table", "no_duplicates")
+OF_NOW = ("lag", "health")  # of tasks as they stand, whatever range is looked at
 KEPT = 20  # findings of a check and timeframe that are kept; all are counted
 MAX_LAG_WINDOWS = 3
+MAX_GAP_DENSITY = 0.05  # source bars missing of those expected
 CATCHING_UP = dt.timedelta(hours=1)  # since its last success; a task that is behind for longer is stuck
 
 
@@ -34,7 +38,7 @@ class CheckResult:
     """What one check says about one timeframe of a symbol.
 
     Attributes:
-        checked: bars that were judged; for no_gaps windows that have or should have one, for lag tasks.
+        checked: bars that were judged; for no_gaps source bars that are there or should be, for lag and health tasks.
         waiting: windows that are wrong and wait to be built again; they are no findings.
         found: all findings.
         findings: the first KEPT of them, errors before warnings.
@@ -67,7 +71,7 @@ class CheckResult:
         if task.is_paused or not task.enabled or task.status == "disabled":
             return
         self.checked += 1
-        if (lag := task.lag_windows or 0) > limit:
+        if (lag := task.backlog_windows or 0) > limit:
             self.found += 1
             since = dt.datetime.now(dt.UTC) - CATCHING_UP
             catches_up = task.last_successful_at_utc is not None and task.last_successful_at_utc > since
@@ -76,6 +80,40 @@ class CheckResult:
             severity: Severity = "warn" if catches_up else "error"
             window = task.cursor_utc or task.first_window_utc
             self.keep(Finding(self.symbol, self.timeframe, window, problem, lag - limit, severity))
+
+    def take_gaps(self, report: GapReport) -> None:
+        """Judge the source of a task: a finding for each run of missing bars, quiet and closed ones are none."""
+        gaps = [gap for gap in report.gaps if gap.kind == "missing"]
+        self.checked += report.found + sum(gap.missing for gap in gaps)
+        self.found += len(gaps)
+        for gap in gaps[:KEPT]:  # they may heal, so none is an error
+            problem = f"{gap.missing} source bars are missing until {gap.to_utc:%Y-%m-%d %H:%M}"
+            self.keep(Finding(self.symbol, self.timeframe, gap.from_utc, problem, None, "warn"))
+
+    def take_coverage(self, reports: Sequence[GapReport], begin: dt.datetime) -> None:
+        """Judge how much of the source there is: an error when less than half of it."""
+        missing = sum(gap.missing for report in reports for gap in report.gaps if gap.kind == "missing")
+        self.checked += (expected := missing + sum(report.found for report in reports))
+        if expected and (density := missing / expected) > MAX_GAP_DENSITY:
+            self.found += 1
+            problem = f"{missing:,} of {expected:,} source bars are missing from here on"
+            severity: Severity = "error" if density > 0.5 else "warn"
+            self.keep(Finding(self.symbol, self.timeframe, begin, problem, round(density, 4), severity))
+
+    def take_health(self, task: TaskHealth) -> None:
+        """Judge the state of a task, if it is one that somebody has to look at; a silent source is a warning."""
+        if (severity := task.alarm) is not None:
+            self.found += 1
+            window = task.cursor_utc or task.first_window_utc
+            said = f"{task.state}: {task.reason}" + (f". {task.last_error}" if task.last_error else "")
+            self.keep(Finding(self.symbol, self.timeframe, window, said, None, severity))
+        self.checked += 1
+
+    def take_misplaced(self, rows: Sequence[Misplaced]) -> None:
+        """Judge rows that nothing reads, or that are there twice."""
+        for row in rows:
+            self.found += row.rows
+            self.keep(Finding(self.symbol, row.timeframe, row.first_utc, str(row), float(row.rows), "warn"))
 
     def keep(self, finding: Finding) -> None:
         """Keep a finding if it is one of the first; whoever found it counts it."""

@@ -13,6 +13,7 @@ from functools import partial
 import dagster as dg
 
 from agg_pipeline.evaluations import evaluations
+from agg_pipeline.findings import OF_NOW
 from agg_pipeline.gateway import AggGateway
 from agg_pipeline.models import BarSummary, DayOfBars
 from agg_pipeline.timeframes import LADDER, Timeframe
@@ -83,19 +84,20 @@ def inspect_range(
         for first, stop in parts:
             seen = partial(keep, symbol) if stop == end and symbol in chosen[:PICTURES] else None
             found = check_bars(gateway, symbol, begin=first, end=stop, timeframes=timeframes, health=health, seen=seen)
-            results += [one for one in found if one.check != "lag" or stop == end]  # which is of now, not of a range
+            results += [one for one in found if one.check not in OF_NOW or stop == end]
     pictures = {
         timeframe: "\n\n".join(
             as_markdown(candles_svg(bars, title=f"{symbol} {timeframe}")) for symbol, bars in drawn.items()
         )
         for timeframe, drawn in newest.items()
     }
+    said = _said(symbols, chosen, begin, end, parts)
     return Inspection(
         bars=gateway.bar_summary(symbols, begin, end),
         days=gateway.bars_by_day(symbols, begin, end),
         evaluations=[
-            *evaluations((one for one in results if one.check != "lag"), _said(symbols, chosen, begin, end, parts)),
-            *evaluations((one for one in results if one.check == "lag"), f"the tasks of {_named(symbols, chosen)}"),
+            *evaluations([one for one in results if one.check not in OF_NOW], said),
+            *evaluations([one for one in results if one.check in OF_NOW], f"the tasks of {_named(symbols, chosen)}"),
         ],
         pictures=pictures,
     )

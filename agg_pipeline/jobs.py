@@ -3,7 +3,9 @@
 import dagster as dg
 
 from agg_pipeline import tags
+from agg_pipeline.executors import executor_for, io_manager_for
 from agg_pipeline.ops import aggregate, close_run, finish, select_due
+from agg_pipeline.refreshing import refresh_calendars
 from agg_pipeline.retention import delete_old_runs
 from agg_pipeline.selection import SelectConfig
 from agg_pipeline.settings import Settings
@@ -18,7 +20,6 @@ def aggregate_due_bars() -> None:
 
 def build_job(settings: Settings, resources: dict[str, object]) -> dg.JobDefinition:
     """Job agg_master for one environment. Everything in its run config is optional."""
-    in_process = settings.agg_executor == "in_process"
     return aggregate_due_bars.to_job(
         name="agg_master",
         description=(
@@ -31,7 +32,7 @@ def build_job(settings: Settings, resources: dict[str, object]) -> dg.JobDefinit
             tags.TICK: settings.env_name.value.lower(),
             "dagster/max_runtime": str(settings.running_stale_seconds - 30),
         },
-        resource_defs=resources | ({"io_manager": dg.mem_io_manager} if in_process else {}),
+        resource_defs=resources | io_manager_for(settings),
         # What the Launchpad starts with; a run without config takes the same from the settings.
         config=dg.RunConfig(
             ops={
@@ -43,7 +44,7 @@ def build_job(settings: Settings, resources: dict[str, object]) -> dg.JobDefinit
                 )
             }
         ),
-        executor_def=dg.in_process_executor if in_process else dg.multiprocess_executor,
+        executor_def=executor_for(settings),
     )
 
 
@@ -53,6 +54,17 @@ def build_retention_job(settings: Settings, resources: dict[str, object]) -> dg.
         name="retention",
         description="Deletes runs that ended RETENTION_DAYS ago, with their event logs and their rows in ops_runlog.",
         tags=environment_tags(settings) | {"dagster/max_runtime": "3600"},
+        resource_defs=resources | {"io_manager": dg.mem_io_manager},
+        executor_def=dg.in_process_executor,
+    )
+
+
+def build_calendar_job(settings: Settings, resources: dict[str, object]) -> dg.JobDefinition:
+    """Job calendars for one environment."""
+    return refresh_calendars.to_job(
+        name="calendars",
+        description="Fills trading_sessions for years ahead, and logs every session that is otherwise now.",
+        tags=environment_tags(settings) | {"dagster/max_runtime": "900"},
         resource_defs=resources | {"io_manager": dg.mem_io_manager},
         executor_def=dg.in_process_executor,
     )

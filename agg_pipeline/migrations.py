@@ -37,13 +37,18 @@ def migrations(folder: Path = MIGRATIONS) -> list[Migration]:
 
 
 def migrate(
-    dsn: str, *, on_apply: Callable[[Migration], None] = lambda _: None, folder: Path = MIGRATIONS
+    dsn: str,
+    *,
+    on_apply: Callable[[Migration], None] = lambda _: None,
+    folder: Path = MIGRATIONS,
+    again: bool = False,
 ) -> list[Migration]:
     """Apply what is not applied yet, one transaction per file; two deploys at once take turns.
 
     Args:
         dsn: database URL of the owner of schema public (on Supabase: the user postgres).
         on_apply: told before each file.
+        again: apply all files, also those that are recorded: for when somebody ran older SQL over them.
     Returns:
         What was applied.
     Raises:
@@ -65,7 +70,7 @@ def migrate(
         )
         done = {row[0] for row in connection.execute("select version from supabase_migrations.schema_migrations")}
         for migration in migrations(folder):
-            if migration.version in done:
+            if migration.version in done and not again:
                 continue
             on_apply(migration)
             text = migration.path.read_text(encoding="utf-8")
@@ -74,7 +79,7 @@ def migrate(
                     connection.execute(text.encode())
                     connection.execute(
                         "insert into supabase_migrations.schema_migrations (version, statements, name) "
-                        "values (%s, %s, %s)",
+                        "values (%s, %s, %s) on conflict (version) do update set statements = excluded.statements",
                         [migration.version, [text], migration.topic],
                     )
             except psycopg.Error as exc:

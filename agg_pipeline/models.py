@@ -91,16 +91,31 @@ class FinishResult(Task):
     error: Refusal | None = None
 
 
-class TaskHealth(Task):
-    """Row of ``agg_health``."""
+State = Literal[
+    "disabled", "paused", "failed", "stalled", "waiting for data", "catching up", "waiting for source", "current"
+]
 
+
+class TaskHealth(Task):
+    """Row of ``agg_health``. ``lag`` is by the session clock, ``backlog`` by the source."""
+
+    state: State
+    reason: str | None = Field(description="Why it is in this state; None where there is nothing to say.")
+    source_timeframe: str | None
     status: str
     enabled: bool
     cursor_utc: AwareDatetime | None
     first_window_utc: AwareDatetime
     newest_source_utc: AwareDatetime | None
     lag_windows: int | None
+    lag_seconds: int | None = Field(description="Open market between the next window and the one in progress.")
+    backlog_windows: int | None = Field(description="Windows that the source has left behind and that are not built.")
+    touched_windows: int = Field(description="Built windows whose source changed, to be built again.")
+    source_silent_seconds: int | None = Field(description="Open market since the end of the newest source bar.")
+    completeness_hour: float | None = Field(description="Bars built of those expected, 0 to 1; None: none expected.")
+    completeness_day: float | None
     next_run_at: AwareDatetime | None
+    last_attempted_at_utc: AwareDatetime | None
     last_successful_at_utc: AwareDatetime | None
     hard_fail_streak: int
     transient_streak: int
@@ -108,12 +123,35 @@ class TaskHealth(Task):
     paused_at_utc: AwareDatetime | None
     paused_until_utc: AwareDatetime | None
     lease_owner: str | None
+    lease_expires_at: AwareDatetime | None
+
+    @property
+    def alarm(self) -> Literal["warn", "error"] | None:
+        """Whether somebody has to look at it. What waits for another task of its symbol is no news beside that one."""
+        if self.state in ("failed", "stalled") or (self.state == "disabled" and self.status == "disabled"):
+            return "error"
+        waits_for_feed = self.state == "waiting for source" and not (self.reason or "").startswith("its source")
+        return "warn" if waits_for_feed else None
 
     @property
     def is_paused(self) -> bool:
         """Whether an operator's pause holds now; one without an end holds until it is resumed."""
         until = self.paused_until_utc
         return self.paused_at_utc is not None and (until is None or until > dt.datetime.now(dt.UTC))
+
+
+class Misplaced(Wire):
+    """Rows of a symbol that nothing reads, or that are there twice (``agg_misplaced_rows``)."""
+
+    kind: Literal["wrong table", "duplicate"]
+    table: str
+    timeframe: str
+    rows: int
+    first_utc: AwareDatetime
+
+    def __str__(self) -> str:
+        what = "are there more than once" if self.kind == "duplicate" else "are read by no task of the symbol"
+        return f"{self.rows:,} {self.timeframe} rows of {self.table} {what}"
 
 
 class OpenRun(Wire):
@@ -200,6 +238,27 @@ class RebuildResult(LevelRebuild):
     next_from_utc: AwareDatetime
 
 
+class Damage(Wire):
+    """JSON of ``agg_find_damage``: bars that a fresh computation would not give, by kind, and where they lie."""
+
+    judged: int = Field(description="Windows with source rows or a bar that were looked at.")
+    kinds: dict[str, int]
+    from_utc: AwareDatetime | None
+    to_utc: AwareDatetime | None
+    has_more: bool = Field(alias="continue")
+    next_from_utc: AwareDatetime
+
+
+class BadCursor(Task):
+    """Element of ``agg_mend_cursors``: a cursor where no catch-up leaves one, or a task that nobody works on."""
+
+    kind: Literal["future", "off_grid", "frozen", "stuck"]
+    from_utc: AwareDatetime | None
+    to_utc: AwareDatetime | None = Field(description="Where it belongs; None: the start. A frozen one stays.")
+    windows: int | None = Field(description="Windows between the cursor and the newest base bar.")
+    leased: bool
+
+
 class PageTask(Wire):
     """A task as ``agg_bars_page`` saw it: what lies in [first_window_utc, cursor_utc) is built."""
 
@@ -217,10 +276,95 @@ class TouchedRange(Wire):
     to_utc: AwareDatetime
 
 
+class PageSchedule(Wire):
+    """In [from_utc, to_utc) bars are expected in these sessions [open, close) only."""
+
+    from_utc: AwareDatetime
+    to_utc: AwareDatetime
+    sessions: list[tuple[AwareDatetime, AwareDatetime]]
+
+
 class BarsPage(Wire):
     """JSON of ``agg_bars_page``: one symbol's bars in a range of time, one list per column, ``ts_us`` since 1970."""
 
     tasks: list[PageTask]
     touched: list[TouchedRange]
+    schedules: list[PageSchedule] = []
     raw: dict[str, list[Any]]
     derived: dict[str, list[Any]]
+
+
+class Calendar(Wire):
+    """Sessions [open, close) that touch [from_utc, to_utc), all, in order: what ``agg_refresh_calendar`` takes."""
+
+    calendar: str
+    from_utc: AwareDatetime
+    to_utc: AwareDatetime
+    version: str = Field(description="Where the sessions come from.")
+    sessions: list[tuple[AwareDatetime, AwareDatetime]]
+
+
+class SessionChange(Wire):
+    """A session that was known otherwise before."""
+
+    change: Literal["added", "removed"]
+    open_utc: AwareDatetime
+    close_utc: AwareDatetime
+
+
+class CalendarChange(Wire):
+    """JSON of ``agg_refresh_calendar``: what a refresh changes, or would change."""
+
+    calendar: str
+    sessions: int = Field(description="All of the range that was given.")
+    added: int
+    removed: int
+    changes: list[SessionChange] = Field(description="Those of the time that had been filled before.")
+    ranges_touched: int = Field(0, description="Ranges of windows that expect other bars now, to be rebuilt.")
+
+
+class CalendarUse(Wire):
+    """A calendar that assets follow; ``from_utc`` to ``to_utc`` is the time of which all sessions are known."""
+
+    calendar: str
+    symbols: int
+    from_utc: AwareDatetime | None
+    to_utc: AwareDatetime | None
+    version: str | None
+    refreshed_at: AwareDatetime | None
+
+
+class CalendarProposal(Wire):
+    """An asset that looks as if it should follow another calendar."""
+
+    symbol: str = Field(alias="canonical_symbol")
+    calendar: str
+
+
+class Calendars(Wire):
+    """JSON of ``agg_calendars``."""
+
+    calendars: list[CalendarUse]
+    proposals: list[CalendarProposal]
+
+
+class Gap(Wire):
+    """A run of absent source bars, [from_utc, to_utc); ``missing``: those among them that were expected."""
+
+    from_utc: AwareDatetime
+    to_utc: AwareDatetime
+    kind: Literal["closed", "quiet", "missing"]
+    missing: int
+    age_seconds: int
+
+    def __str__(self) -> str:
+        return f"{self.from_utc:%Y-%m-%d %H:%M} to {self.to_utc:%Y-%m-%d %H:%M}"
+
+
+class GapReport(Task):
+    """JSON of ``agg_gap_report``: the gaps of a task's source in a range of time, and its rows counted."""
+
+    found: int = Field(description="Valid source rows, expected or not.")
+    rejected: int = Field(description="Source rows that were not valid; they count as absent.")
+    late: int = Field(description="Raw rows that came, or were last written, after the deadline of their window.")
+    gaps: list[Gap]

@@ -17,10 +17,10 @@ NEWEST = 60  # bars in a picture
 _LEFT, _RIGHT, _TOP, _BOTTOM = 8, 76, 28, 22  # margins; prices stand on the right, times below
 _VOLUME = 44  # height of the volumes
 _WIDEST_GAP = 3  # windows; a weekend is no wider than that
-_UP, _DOWN, _POOR, _GREY = "#26a69a", "#ef5350", "#f5a623", "#808a99"  # all of them read on white and on black
+UP, DOWN, POOR, _GREY = "#26a69a", "#ef5350", "#f5a623", "#808a99"  # all of them read on white and on black
 _STYLE = f"""
 text{{font:11px system-ui,sans-serif;fill:{_GREY}}} .title{{font-size:13px;font-weight:600}}
-.up{{fill:{_UP};stroke:{_UP}}} .down{{fill:{_DOWN};stroke:{_DOWN}}} .poor{{fill:{_POOR};stroke:{_POOR}}}
+.up{{fill:{UP};stroke:{UP}}} .down{{fill:{DOWN};stroke:{DOWN}}} .poor{{fill:{POOR};stroke:{POOR}}}
 .volume{{stroke:none;opacity:.5}} .gap{{fill:url(#hatch)}} .grid{{stroke:{_GREY};stroke-opacity:.25}}
 """
 

@@ -1,8 +1,7 @@
 """The same bars in pandas: what the database should hold, computed by other means.
 
 Tests and the verify check compare the database against this. It follows the written rules of a bar and shares nothing
-with the SQL: no cursor, no lease, no dirty ranges, one pass over all rows. Every window expects
-``target.minutes / source.minutes`` source bars.
+with the SQL: no cursor, no lease, no dirty ranges, one pass over all rows.
 """
 
 from __future__ import annotations
@@ -14,11 +13,13 @@ import numpy as np
 import pandas as pd
 
 from agg_pipeline.timeframes import ORIGIN, Timeframe, first_window, ladder_from
+from agg_pipeline.trading_hours import TradingHours
 
 KEY = ["canonical_symbol", "timeframe", "ts_utc"]
 PRICES = ["open", "high", "low", "close"]
 RAW_COLUMNS = [*KEY, *PRICES, "vol", "vwap", "trade_count", "is_partial"]
 BAR_COLUMNS = [*RAW_COLUMNS, "source_candles", "expected_candles", "quality_score"]
+ALWAYS_OPEN = TradingHours()
 DIFFERENCE_COLUMNS = [*KEY, "problem", "field", "expected", "actual", "by"]
 
 RELATIVE_TOLERANCE = 1e-12  # of vwap and of volumes that are not whole: the order of a sum moves its last bits
@@ -26,7 +27,10 @@ _ALL_WHOLE_FROM = 2.0**52  # a float of this size is always whole, which then sa
 
 
 def reference_bars(
-    raw: pd.DataFrame, base: Timeframe, agg_start_utc: dt.datetime | Mapping[Timeframe, dt.datetime]
+    raw: pd.DataFrame,
+    base: Timeframe,
+    agg_start_utc: dt.datetime | Mapping[Timeframe, dt.datetime],
+    hours: TradingHours = ALWAYS_OPEN,
 ) -> dict[Timeframe, pd.DataFrame]:
     """All bars of all timeframes above ``base`` that the raw bars give.
 
@@ -36,6 +40,7 @@ def reference_bars(
         base: timeframe of the raw bars, 1m or 5m.
         agg_start_utc: no window that starts before it is built, at any level; or one start for each level, and a level
             without one is not built, nor what would be built from it.
+        hours: when bars are expected, the same for all symbols.
 
     Returns:
         Per timeframe, in the order of building, rows with BAR_COLUMNS by symbol and time; unknown is NaN or <NA>.
@@ -48,14 +53,20 @@ def reference_bars(
     starts = agg_start_utc if isinstance(agg_start_utc, Mapping) else dict.fromkeys(ladder, agg_start_utc)
     for target, source in ladder.items():
         if target in starts and source in levels:
-            levels[target] = _roll_up(levels[source], source, target, starts[target])
+            levels[target] = _roll_up(levels[source], source, target, starts[target], hours)
     del levels[base]
     return levels
 
 
-def roll_up(bars: pd.DataFrame, source: Timeframe, target: Timeframe, agg_start_utc: dt.datetime) -> pd.DataFrame:
+def roll_up(
+    bars: pd.DataFrame,
+    source: Timeframe,
+    target: Timeframe,
+    agg_start_utc: dt.datetime,
+    hours: TradingHours = ALWAYS_OPEN,
+) -> pd.DataFrame:
     """One level of ``reference_bars``: the ``target`` bars that ``source`` bars give, raw or stored."""
-    return _roll_up(_typed(bars, RAW_COLUMNS), source, target, agg_start_utc)
+    return _roll_up(_typed(bars, RAW_COLUMNS), source, target, agg_start_utc, hours)
 
 
 def differences(expected: pd.DataFrame, actual: pd.DataFrame) -> pd.DataFrame:
@@ -88,7 +99,9 @@ def differences(expected: pd.DataFrame, actual: pd.DataFrame) -> pd.DataFrame:
     return rows.sort_values(KEY, kind="stable", ignore_index=True)
 
 
-def _roll_up(bars: pd.DataFrame, source: Timeframe, target: Timeframe, agg_start_utc: dt.datetime) -> pd.DataFrame:
+def _roll_up(
+    bars: pd.DataFrame, source: Timeframe, target: Timeframe, agg_start_utc: dt.datetime, hours: TradingHours
+) -> pd.DataFrame:
     bars = bars[bars["timeframe"] == source].sort_values(["canonical_symbol", "ts_utc"])
     twice = bars.duplicated(["canonical_symbol", "ts_utc"])
     if twice.any():
@@ -96,6 +109,7 @@ def _roll_up(bars: pd.DataFrame, source: Timeframe, target: Timeframe, agg_start
         raise ValueError(f"{symbol} {source} {ts} is there twice; keep one row of each bar")
 
     bars = bars[_is_valid(bars, source)]
+    bars = bars.assign(is_expected=hours.expects(bars["ts_utc"], source.length))
     bars = bars.assign(ts_utc=window_starts(bars["ts_utc"], target), timeframe=str(target))
     bars = bars[bars["ts_utc"] >= first_window(agg_start_utc, target)]
     bars["vwap"] = bars["vwap"].where(_is_finite(bars["vwap"]))
@@ -111,14 +125,16 @@ def _roll_up(bars: pd.DataFrame, source: Timeframe, target: Timeframe, agg_start
         close=("close", "last"),
         is_partial=("is_partial", "any"),
         source_candles=("open", "size"),
+        inside=("is_expected", "sum"),
     )
     sums = windows[["vol", "weight", "weighted", "trade_count"]].sum(min_count=1)
     built["vol"] = sums["vol"]
     built["vwap"] = sums["weighted"] / sums["weight"]  # 0 / 0 is NaN: unknown
     built["trade_count"] = sums["trade_count"]
-    built["expected_candles"] = target.minutes // source.minutes
-    built["quality_score"] = _quality(built["source_candles"], built["expected_candles"])
-    stored = built[built["quality_score"].notna()].reset_index()
+    built = built.reset_index()
+    built["expected_candles"] = hours.count(built["ts_utc"], target.length, source.length)
+    built["quality_score"] = _quality(built["inside"], built["expected_candles"])
+    stored = built[built["quality_score"].notna()].reset_index(drop=True)
     return _typed(stored, BAR_COLUMNS)
 
 
@@ -139,14 +155,14 @@ def window_starts(ts: pd.Series[pd.Timestamp], timeframe: Timeframe) -> pd.Serie
     return ORIGIN + (ts - ORIGIN) // timeframe.length * timeframe.length
 
 
-def _quality(found: pd.Series[int], expected: pd.Series[int]) -> pd.Series[int]:
-    """Integers on both sides: 0.6 is no float, and 3 of 5 must reach it."""
-    score = pd.Series(pd.NA, index=found.index, dtype="Int64")
+def _quality(inside: pd.Series[int], expected: pd.Series[int]) -> pd.Series[int]:
+    """Of the expected bars that are there; integers on both sides: 0.6 is no float, and 3 of 5 must reach it."""
+    score = pd.Series(pd.NA, index=inside.index, dtype="Int64")
     for limit, is_reached in (
-        (-1, 2 * found > expected),
-        (0, 10 * found >= 6 * expected),
-        (1, 10 * found >= 8 * expected),
-        (2, found >= expected),
+        (-1, 2 * inside > expected),
+        (0, 10 * inside >= 6 * expected),
+        (1, 10 * inside >= 8 * expected),
+        (2, inside >= expected),
     ):
         score = score.mask(is_reached, limit)
     return score

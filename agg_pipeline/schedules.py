@@ -7,11 +7,13 @@ import dagster as dg
 from agg_pipeline import tags
 from agg_pipeline.errors import GatewayError
 from agg_pipeline.jobs import environment_tags
+from agg_pipeline.refreshing import stale_calendars
 from agg_pipeline.resources import SupabaseResource
 from agg_pipeline.settings import Settings
 
 EVERY_5_MINUTES = "1-59/5 * * * *"
 DAILY = "43 3 * * *"  # between two ticks
+DAILY_TOO = "13 4 * * *"
 
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
@@ -64,3 +66,26 @@ def build_retention_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Old runs and their event logs go, once a night.",
     )
+
+
+def build_calendar_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:
+    """Schedule calendars_daily: looks every night, and runs for a new calendar or a month after the last refresh."""
+
+    @dg.schedule(
+        job=job,
+        name="calendars_daily",
+        cron_schedule=DAILY_TOO,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Trading sessions for years ahead: once a month, and at once for a calendar without any.",
+    )
+    def calendars_daily(supabase: SupabaseResource) -> dg.RunRequest | dg.SkipReason:
+        try:
+            stale = stale_calendars(supabase)
+        except GatewayError as exc:
+            raise dg.Failure(f"Could not look up the calendars. {exc}") from None
+        if not stale:
+            return dg.SkipReason("The sessions of all calendars in use are fresh.")
+        return dg.RunRequest()
+
+    return calendars_daily

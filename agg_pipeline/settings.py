@@ -9,7 +9,7 @@ import os
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -54,8 +54,16 @@ class Settings(BaseSettings):
     tasks_per_step: int = Field(
         1, ge=1, le=10_000, description="Tasks per Dagster step; a symbol's tasks stay together."
     )
-    agg_executor: Literal["in_process", "multiprocess"] = Field(
+    agg_executor: Literal["in_process", "multiprocess", "celery", "k8s"] = Field(
         "in_process", description="Where the steps of a run are done."
+    )
+    agg_shared_dir: str | None = Field(
+        None, description="Folder or fsspec URL that run and workers share; for celery and k8s."
+    )
+    agg_k8s_max_pods: int = Field(10, ge=1, description="Pods that the steps of one run may have at a time.")
+
+    alert_urls: SecretStr = Field(
+        SecretStr(""), description="Whom to tell: apprise URLs, separated by blanks or commas. Empty: nobody."
     )
 
     @field_validator("env_name", "log_level", mode="before")

@@ -14,6 +14,7 @@ from agg_pipeline.gateway import AggGateway
 from agg_pipeline.models import PageTask, TouchedRange
 from agg_pipeline.reference import BAR_COLUMNS, RAW_COLUMNS, differences, reference_bars
 from agg_pipeline.timeframes import LADDER, Timeframe, next_window, window_start
+from agg_pipeline.trading_hours import Schedule, TradingHours
 
 PAGE = dt.timedelta(days=30)  # 43,200 one-minute bars: 4 MB of JSON, half a second
 _LONGEST = max(LADDER, key=lambda timeframe: timeframe.minutes)
@@ -56,12 +57,14 @@ class Bars:
         raw, derived: rows with RAW_COLUMNS and BAR_COLUMNS; a number that the database holds as NaN is infinite here.
         tasks: those whose timeframe can be recomputed; a base timeframe, or one that only the database knows, cannot.
         touched: windows that wait to be built again.
+        hours: when its bars are expected.
     """
 
     raw: pd.DataFrame
     derived: pd.DataFrame
     tasks: dict[Timeframe, PageTask]
     touched: Sequence[TouchedRange]
+    hours: TradingHours
 
     @property
     def base(self) -> Timeframe | None:
@@ -111,6 +114,7 @@ def read_page(gateway: AggGateway, symbol: str, page: tuple[dt.datetime, dt.date
         derived=_frame(found.derived, symbol, BAR_COLUMNS),
         tasks={Timeframe(task.timeframe): task for task in found.tasks if task.timeframe in LADDER},
         touched=found.touched,
+        hours=TradingHours([Schedule((it.from_utc, it.to_utc), it.sessions) for it in found.schedules]),
     )
 
 
@@ -120,7 +124,7 @@ def recompute(bars: Bars, *, begin: dt.datetime, end: dt.datetime, timeframes: C
         return Verdict(pd.DataFrame(), len(bars.raw), {})
     starts = {timeframe: task.first_window_utc for timeframe, task in bars.tasks.items()}
     expected, actual, judged = [], [], {}
-    for timeframe, fresh in reference_bars(bars.raw, bars.base, starts).items():
+    for timeframe, fresh in reference_bars(bars.raw, bars.base, starts, bars.hours).items():
         if timeframes and timeframe not in timeframes:
             continue
         task, stored = bars.tasks[timeframe], bars.stored(timeframe)

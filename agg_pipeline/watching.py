@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from agg_pipeline.evaluations import evaluations
-from agg_pipeline.findings import CheckResult
+from agg_pipeline.findings import OF_NOW, CheckResult
 from agg_pipeline.gateway import AggGateway
 from agg_pipeline.models import DayOfBars, TaskHealth
 from agg_pipeline.outcomes import TaskOutcome, TimeframeTotals
@@ -36,7 +36,7 @@ class Figures:
 
     def lag(self, timeframe: str) -> int | None:
         """The most windows that a task is behind its source; None if none was looked at."""
-        return max((task.lag_windows or 0 for task in self.health if task.timeframe == timeframe), default=None)
+        return max((task.backlog_windows or 0 for task in self.health if task.timeframe == timeframe), default=None)
 
     def day(self, timeframe: str, day: dt.date) -> DayOfBars | None:
         return next((one for one in self.days if (one.timeframe, one.day) == (timeframe, day)), None)
@@ -71,6 +71,8 @@ def sample_checks(
     for task in figures.health:
         results.append(lag := CheckResult("lag", task.symbol, task.timeframe))
         lag.take_lag(task)
+        results.append(health := CheckResult("health", task.symbol, task.timeframe))
+        health.take_health(task)
     found = list(evaluations(results, f"{len(figures.health)} tasks of this tick"))
     looked_at = {task.symbol for task in figures.health}
     built = [o for o in outcomes if o.symbol in looked_at and o.result and o.result.windows_processed]
@@ -87,4 +89,4 @@ def sample_checks(
         gateway, symbol, begin=begin, end=end, timeframes=own, health=[t for t in figures.health if t.symbol == symbol]
     )
     said = f"a sample, {symbol} from {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"
-    return found + list(evaluations((one for one in checked if one.check != "lag" and one.checked), said))
+    return found + list(evaluations((one for one in checked if one.check not in OF_NOW and one.checked), said))

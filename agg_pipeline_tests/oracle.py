@@ -1,10 +1,13 @@
 """Live derived bars held against the pandas recomputation of all raw bars."""
 
+import datetime as dt
+
 import pandas as pd
 import psycopg
 
 from agg_pipeline.reference import BAR_COLUMNS, RAW_COLUMNS, differences, reference_bars
 from agg_pipeline.timeframes import Timeframe
+from agg_pipeline.trading_hours import Schedule, TradingHours
 
 # pandas has one word for unknown and for "not a number"; the database has two, and such a volume makes a row invalid.
 RAW_SELECT = ", ".join(
@@ -21,7 +24,7 @@ def assert_equals_oracle(connection: psycopg.Connection) -> dict[tuple[str, str]
     ).fetchall()
     for symbol, base, start in assets:
         raw, actual = bars_of(connection, symbol)
-        levels = reference_bars(raw, Timeframe(base), start)
+        levels = reference_bars(raw, Timeframe(base), start, hours_of(connection, symbol))
         wrong = differences(pd.concat(levels.values()), actual)
         assert wrong.empty, f"{symbol}: {len(wrong)} differences\n{wrong.head(10).to_string()}"
         counts |= {(symbol, timeframe.value): len(bars) for timeframe, bars in levels.items()}
@@ -37,3 +40,27 @@ def bars_of(connection: psycopg.Connection, symbol: str) -> tuple[pd.DataFrame, 
         [symbol],
     ).fetchall()
     return pd.DataFrame(raw, columns=RAW_COLUMNS), pd.DataFrame(live, columns=BAR_COLUMNS)
+
+
+def hours_of(connection: psycopg.Connection, symbol: str) -> TradingHours:
+    """What the registry, the changes and the filled sessions say, put together apart from the SQL that does so."""
+    always = dt.datetime.min.replace(tzinfo=dt.UTC), dt.datetime.max.replace(tzinfo=dt.UTC)
+    follows = connection.execute(
+        """select null, trading_calendar from core_asset_registry_all where canonical_symbol = %(symbol)s
+           union all
+           select from_utc, trading_calendar from trading_calendar_changes where canonical_symbol = %(symbol)s
+            order by 1 nulls first""",
+        {"symbol": symbol},
+    ).fetchall()
+    starts = [always[0], *(since for since, _ in follows[1:]), always[1]]
+    schedules = []
+    for (_, calendar), begin, end in zip(follows, starts, starts[1:], strict=False):
+        coverage = connection.execute(
+            "select from_utc, to_utc from trading_calendars where calendar = %s and from_utc is not null", [calendar]
+        ).fetchone()
+        if coverage is not None:
+            sessions = connection.execute(
+                "select open_utc, close_utc from trading_sessions where calendar = %s order by 1", [calendar]
+            ).fetchall()
+            schedules.append(Schedule((max(begin, coverage[0]), min(end, coverage[1])), sessions))
+    return TradingHours(schedules)

@@ -11,6 +11,7 @@ from dotenv import load_dotenv
 from rich.console import Console
 
 from agg_pipeline.barfile import BarFileError
+from agg_pipeline.calendars import CalendarError
 from agg_pipeline.errors import GatewayError
 from agg_pipeline.local import LocalStackError
 from agg_pipeline.migrations import MigrationError
@@ -35,7 +36,7 @@ class CommandError(RuntimeError):
     """A command cannot do what it was asked for; the message says why and what to do."""
 
 
-_KNOWN = (CommandError, GatewayError, LocalStackError, MigrationError, SettingsError, BarFileError)
+_KNOWN = (CommandError, GatewayError, LocalStackError, MigrationError, SettingsError, BarFileError, CalendarError)
 
 
 @app.callback()

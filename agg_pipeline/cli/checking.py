@@ -1,4 +1,4 @@
-"""The command check: five questions asked of stored bars, apart from the SQL that built them."""
+"""The command check: questions asked of stored bars, apart from the SQL that built them."""
 
 import datetime as dt
 from typing import Annotated
@@ -11,7 +11,7 @@ from agg_pipeline.checks import check_bars
 from agg_pipeline.cli.app import CommandError, command, console
 from agg_pipeline.cli.arguments import Root, parse_time
 from agg_pipeline.cli.target import ROOT, connect
-from agg_pipeline.findings import CHECKS, CheckResult
+from agg_pipeline.findings import CHECKS, RAW_CHECKS, CheckResult
 
 DAYS = 7
 
@@ -25,7 +25,8 @@ def check(
     end: Annotated[str | None, typer.Option("--to", help="ISO time, UTC. Default: each symbol's cursor.")] = None,
     root: Root = ROOT,
 ) -> None:
-    """Check stored bars: recomputation, gaps, parents against children, prices, lag. Exit code 1 on an error."""
+    """Check stored bars and their tasks: recomputation, gaps, coverage, parents against children, prices, rows in the
+    wrong place, lag, health. Exit code 1 on an error."""
     since, until = begin and parse_time(begin, "--from"), end and parse_time(end, "--to")
     results: list[CheckResult] = []
     with connect(root) as gateway:
@@ -54,7 +55,7 @@ def _table(results: list[CheckResult]) -> Table:
     table.add_column("check")
     for name in ("judged", "wait to be built again", "wrong"):
         table.add_column(name, justify="right")
-    for name in CHECKS:
+    for name in dict.fromkeys((*CHECKS, *RAW_CHECKS)):
         own = [result for result in results if result.check == name]
         found = sum(result.found for result in own)
         table.add_row(

@@ -1,4 +1,4 @@
-"""Commands on the data: load, sync, tick, status, migrate."""
+"""Commands on the data: load, sync, tick, migrate."""
 
 import os
 from pathlib import Path
@@ -7,14 +7,14 @@ from typing import Annotated
 import typer
 
 from agg_pipeline.cli.app import CommandError, command, console, errors
-from agg_pipeline.cli.arguments import Root, parse_time, parse_timeframe
+from agg_pipeline.cli.arguments import DatabaseUrl, Root, parse_time, parse_timeframe
 from agg_pipeline.cli.loading import load_file
-from agg_pipeline.cli.report import bar_table, status_table
-from agg_pipeline.cli.target import ROOT, connect, is_hosted
+from agg_pipeline.cli.target import ROOT, connect, owner_dsn
+from agg_pipeline.doctor import state
 from agg_pipeline.local import running
 from agg_pipeline.migrations import Migration
 from agg_pipeline.migrations import migrate as apply_migrations
-from agg_pipeline.settings import load_settings, variable_for
+from agg_pipeline.settings import load_settings
 from agg_pipeline.timeframes import Timeframe
 
 
@@ -49,28 +49,6 @@ def sync(root: Root = ROOT) -> None:
     with connect(root) as gateway:
         result = gateway.sync(load_settings().env_name.value)
     console.print(f"{result.tasks_created} tasks created, {result.tasks_updated} repaired.")
-
-
-@command("status")
-def status(
-    symbols: Annotated[list[str] | None, typer.Argument(help="Only these symbols.")] = None,
-    bars: Annotated[bool, typer.Option("--bars", help="Count bars by quality too (reads all of them).")] = False,
-    root: Root = ROOT,
-) -> None:
-    """One line per task: state, cursor, lag, failures."""
-    with connect(root) as gateway:
-        health = gateway.health(symbols)
-        if not health:
-            known = sorted({h.symbol for h in gateway.health()})
-            asked = f"There are no tasks of {', '.join(symbols)}." if symbols else "There are no tasks."
-            raise CommandError(
-                f"{asked} There are: {', '.join(known)}."
-                if known
-                else f"{asked} Load bars first: agg-pipeline load FILE."
-            )
-        console.print(status_table(health))
-        if bars:
-            console.print(bar_table(gateway.bar_summary(symbols), health))
 
 
 @command("tick")
@@ -111,34 +89,21 @@ def tick(
 
 @command("migrate")
 def migrate(
-    database_url: Annotated[
-        str | None,
-        typer.Option(envvar="SUPABASE_DB_URL", help="postgresql:// of the owner of schema public.", show_envvar=True),
-    ] = None,
+    database_url: DatabaseUrl = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Apply every file once more: when older SQL was run over them.")
+    ] = False,
     root: Root = ROOT,
 ) -> None:
     """Bring the database to this version. Safe to repeat; never drops a row, a column or a setting."""
-    environment = load_settings().env_name
-    dsn = database_url or os.environ.get(variable_for("SUPABASE_DB_URL", environment))
-    if not dsn and is_hosted(environment):
-        url = os.environ[variable_for("SUPABASE_URL", environment)]
-        if not url.startswith("postgres"):
-            raise CommandError(
-                "SUPABASE_DB_URL is not set. Migrations need a database URL (project settings, Connect, "
-                "Session pooler); the REST API cannot change tables."
-            )
-        dsn = url
-    if not dsn:
-        stack = running(root)
-        if stack is None:
-            raise CommandError(
-                f"No database: nothing runs in {root}. Start it with `agg-pipeline up`, or set SUPABASE_DB_URL."
-            )
-        dsn = stack.dsn
-    applied = apply_migrations(dsn, on_apply=_say)
-    console.print(
-        f"{len(applied)} migrations applied." if applied else "Nothing to do: the database is at this version."
-    )
+    dsn = owner_dsn(database_url, root)
+    console.print(f"Before: {state(dsn)}.", highlight=False)
+    applied = apply_migrations(dsn, on_apply=_say, again=again)
+    if not applied:
+        console.print("Nothing to do: the database is at this version.")
+        return
+    console.print(f"{len(applied)} migrations applied.")
+    console.print(f"After: {state(dsn)}. `agg-pipeline doctor` says what is left to do.", highlight=False)
 
 
 def _say(migration: Migration) -> None:

@@ -1,43 +1,72 @@
 """Tables that an operator reads in a terminal."""
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
+from rich.markup import escape
 from rich.table import Table
 
-from agg_pipeline.models import BarSummary, RebuildResult, TaskHealth
+from agg_pipeline.models import BarSummary, LevelRebuild, State, TaskHealth
 from agg_pipeline.timeframes import Timeframe
 
+COLOURS: dict[State, str] = {
+    "current": "green",
+    "catching up": "cyan",
+    "waiting for data": "yellow",
+    "waiting for source": "bold yellow",
+    "paused": "magenta",
+    "stalled": "bold red",
+    "failed": "bold red",
+    "disabled": "red",
+}
 
-def status_table(tasks: Iterable[TaskHealth]) -> Table:
-    """One row per task: state, next window, newest source bar, lag in windows, last failure."""
-    table = Table(title="Tasks", title_justify="left")
-    for name in ("symbol", "timeframe", "state"):
-        table.add_column(name)
-    for name in ("next window (UTC)", "newest source (UTC)", "lag", "failures"):
-        table.add_column(name, justify="right")
-    table.add_column("last error", overflow="fold", max_width=60)
+
+def status_table(tasks: Sequence[TaskHealth]) -> Table:
+    """One row per task: state and why, next window, lag in windows, completeness of the last hour and day."""
+    table = Table(title=f"Tasks: {_summary(tasks)}", title_justify="left")
+    for name in ("task", "state"):
+        table.add_column(name, no_wrap=True)
+    for name in ("next window (UTC)", "lag", "hour", "day"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("why", overflow="fold")
     for task in tasks:
         table.add_row(
-            task.symbol,
-            task.timeframe,
-            _state(task),
+            str(task),
+            f"[{COLOURS[task.state]}]{task.state}[/]",
             _time(task.cursor_utc),
-            _time(task.newest_source_utc),
-            "-" if task.lag_windows is None else str(task.lag_windows),
-            str(task.hard_fail_streak + task.transient_streak),
-            task.last_error or "",
+            "-" if task.lag_windows is None else f"{task.lag_windows:,}",
+            _percent(task.completeness_hour),
+            _percent(task.completeness_day),
+            escape(_why(task)),
         )
     return table
 
 
+def _why(task: TaskHealth) -> str:
+    at_work = f"run {task.lease_owner[:8]} is at work" if task.lease_owner else None
+    return ". ".join(text for text in (task.reason, task.last_error, at_work) if text)
+
+
+def _summary(tasks: Sequence[TaskHealth]) -> str:
+    counts = Counter(task.state for task in tasks)
+    return ", ".join(f"[{COLOURS[state]}]{counts[state]:,} {state}[/]" for state in COLOURS if counts[state])
+
+
+def _percent(share: float | None) -> str:
+    """Rounded down: what is not complete does not look so."""
+    return "-" if share is None else f"{math.floor(share * 100)} %"
+
+
 def bar_table(bars: Iterable[BarSummary], health: Iterable[TaskHealth]) -> Table:
-    """One row per symbol and timeframe: live bars by quality score (2 complete ... -1 poor) and lag in windows."""
-    lag = {(h.symbol, h.timeframe): h.lag_windows for h in health}
+    """One row per symbol and timeframe: live bars by quality score (2 complete ... -1 poor) and backlog in windows."""
+    lag = {(h.symbol, h.timeframe): h.backlog_windows for h in health}
     table = Table(title="Bars", title_justify="left")
     for name in ("symbol", "timeframe"):
         table.add_column(name)
-    for name in ("bars", "first (UTC)", "last (UTC)", "quality 2", "1", "0", "-1", "revised", "lag"):
+    for name in ("bars", "first (UTC)", "last (UTC)", "quality 2", "1", "0", "-1", "revised", "backlog"):
         table.add_column(name, justify="right")
     for row in bars:
         behind = lag.get((row.symbol, row.timeframe))
@@ -57,9 +86,16 @@ def bar_table(bars: Iterable[BarSummary], health: Iterable[TaskHealth]) -> Table
     return table
 
 
-def rebuild_table(parts: Sequence[RebuildResult]) -> Table:
+class Levels(Protocol):
+    """What became of each timeframe."""
+
+    @property
+    def levels(self) -> Mapping[str, LevelRebuild]: ...
+
+
+def rebuild_table(parts: Sequence[Levels], title: str = "Bars") -> Table:
     """One row per timeframe: bars that a rebuild (in one or more calls) wrote, or would write."""
-    table = Table(title="Bars", title_justify="left")
+    table = Table(title=title, title_justify="left")
     table.add_column("timeframe")
     for name in ("written", "of them revised", "retired", "unchanged"):
         table.add_column(name, justify="right")
@@ -73,18 +109,6 @@ def rebuild_table(parts: Sequence[RebuildResult]) -> Table:
             ),
         )
     return table
-
-
-def _state(task: TaskHealth) -> str:
-    if task.is_paused:
-        return "[yellow]paused[/]"
-    if not task.enabled or task.status == "disabled":
-        return "[red]disabled[/]"
-    if task.status == "hard_failed":
-        return "[bold red]hard_failed[/]"
-    if task.newest_source_utc is None:
-        return "waiting for data"
-    return "[green]running[/]" if task.status == "running" else task.status
 
 
 def _time(ts: dt.datetime | None) -> str:

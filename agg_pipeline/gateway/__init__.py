@@ -4,12 +4,12 @@ Belongs here: names of functions and parameters, the models of what they return,
 when to call (ops), how and how often (transport), what the database decides (its functions).
 """
 
-from agg_pipeline.gateway.calls import CONTRACT
+from agg_pipeline.gateway.calls import CONTRACT, FUNCTIONS
 from agg_pipeline.gateway.desk import DeskCalls
 from agg_pipeline.gateway.runs import RunCalls
 from agg_pipeline.gateway.tasks import TaskCalls
 
-__all__ = ["CONTRACT", "AggGateway"]
+__all__ = ["CONTRACT", "FUNCTIONS", "AggGateway"]
 
 
 class AggGateway(TaskCalls, RunCalls, DeskCalls):

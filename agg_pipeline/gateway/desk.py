@@ -4,8 +4,25 @@ import datetime as dt
 from collections.abc import Sequence
 from typing import Any
 
+from agg_pipeline.diagnosis import Explanation
 from agg_pipeline.gateway.calls import Calls
-from agg_pipeline.models import BarsPage, BarSummary, DayOfBars, LoadResult, RebuildResult, SyncResult, Task, TaskHealth
+from agg_pipeline.models import (
+    BadCursor,
+    BarsPage,
+    BarSummary,
+    Calendar,
+    CalendarChange,
+    Calendars,
+    Damage,
+    DayOfBars,
+    GapReport,
+    LoadResult,
+    Misplaced,
+    RebuildResult,
+    SyncResult,
+    Task,
+    TaskHealth,
+)
 
 
 class DeskCalls(Calls):
@@ -63,6 +80,53 @@ class DeskCalls(Calls):
             p_derivation_version=version,
         )
 
+    def gaps(self, task: Task, begin: dt.datetime, end: dt.datetime) -> GapReport:
+        """Runs of absent source bars of a task and what they mean; rejected and late rows counted (agg_gap_report)."""
+        return self._call(
+            "agg_gap_report", GapReport, p_symbol=task.symbol, p_tf=task.timeframe, p_from_utc=begin, p_to_utc=end
+        )
+
+    def explain(self, task: Task, time: dt.datetime) -> Explanation:
+        """All that is known of the window that holds a time (agg_explain)."""
+        return self._call("agg_explain", Explanation, p_symbol=task.symbol, p_tf=task.timeframe, p_time_utc=time)
+
+    def misplaced_rows(self, symbol: str, begin: dt.datetime, end: dt.datetime) -> list[Misplaced]:
+        """Rows of a symbol in [begin, end) in a table where nothing reads them, or twice (agg_misplaced_rows)."""
+        return self._call("agg_misplaced_rows", list[Misplaced], p_symbol=symbol, p_from_utc=begin, p_to_utc=end)
+
+    def calendars(self) -> Calendars:
+        """Trading calendars that assets follow, and how far their sessions are known (agg_calendars)."""
+        return self._call("agg_calendars", Calendars)
+
+    def refresh_calendar(self, calendar: Calendar, *, dry_run: bool) -> CalendarChange:
+        """Replace a calendar's sessions in the range that it covers, or plan to (agg_refresh_calendar)."""
+        return self._call(
+            "agg_refresh_calendar", CalendarChange, p_calendar=calendar.model_dump(mode="json"), p_dry_run=dry_run
+        )
+
+    def set_calendar(self, symbol: str, calendar: str, *, begin: dt.datetime | None = None) -> None:
+        """From ``begin`` on (a midnight UTC; None: always) the symbol follows this calendar (agg_set_calendar)."""
+        self._call("agg_set_calendar", object, p_symbol=symbol, p_calendar=calendar, p_from_utc=begin)
+
+    def find_damage(self, task: Task, begin: dt.datetime, end: dt.datetime) -> Damage:
+        """Built windows whose bar is not what its source gives, by kind; at most 5000 a call (agg_find_damage)."""
+        return self._call(
+            "agg_find_damage",
+            Damage,
+            p_symbol=task.symbol,
+            p_tf=task.timeframe,
+            p_from_utc=begin,
+            p_to_utc=end,
+        )
+
+    def mend_cursors(
+        self, symbols: Sequence[str] | None = None, *, dry_run: bool, now: dt.datetime | None = None
+    ) -> list[BadCursor]:
+        """Cursors at impossible places and tasks left running; mends them, unless a plan (agg_mend_cursors)."""
+        return self._call(
+            "agg_mend_cursors", list[BadCursor], p_symbols=symbols or None, p_dry_run=dry_run, p_now_utc=now
+        )
+
     def pause(
         self, symbol: str, timeframe: str | None, *, reason: str, actor: str, until: dt.datetime | None = None
     ) -> int:
@@ -82,3 +146,8 @@ class DeskCalls(Calls):
         """End a pause and put failed tasks back to work; how many tasks (agg_resume_task)."""
         resumed = self._call("agg_resume_task", dict[str, Any], p_symbol=symbol, p_tf=timeframe, p_actor=actor)
         return int(resumed["tasks"])
+
+    def partitions_ahead(self) -> list[str]:
+        """Make the monthly partitions to come that partitioned bars tables lack; their names (agg_partitions_ahead)."""
+        made: list[str] = self._call("agg_partitions_ahead", dict[str, Any])["made"]
+        return made

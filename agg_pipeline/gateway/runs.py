@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import Sequence
 
+from agg_pipeline.diagnosis import LoggedRun
 from agg_pipeline.gateway.calls import Calls
 from agg_pipeline.models import ExpiredRuns, OpenRun
 from agg_pipeline.outcomes import RunReport
@@ -52,6 +53,10 @@ class RunCalls(Calls):
     def open_runs(self, environment: str) -> list[OpenRun]:
         """Runs of the environment that have not said how they ended, or that hold a lease (ops_runlog_open)."""
         return self._call("ops_runlog_open", list[OpenRun], p_env_name=environment)
+
+    def recent_runs(self, environment: str | None, *, limit: int) -> list[LoggedRun]:
+        """The newest runs of an environment, None: of all, oldest first (ops_runlog_recent)."""
+        return self._call("ops_runlog_recent", list[LoggedRun], p_env_name=environment, p_limit=limit)
 
     def expire_runs(self, *, job: str, environment: str, keep_days: int, limit: int) -> ExpiredRuns:
         """Delete rows of runs older than ``keep_days``, at most ``limit`` (ops_runlog_expire)."""

@@ -9,6 +9,9 @@ class Transport(Protocol):
     def call(self, function: str, params: dict[str, object]) -> object:
         """JSON that ``public.<function>`` returns: an object, a scalar, or a list for a set of rows."""
 
+    def functions(self) -> frozenset[str]:
+        """Names of the functions that can be called; GatewayError if the other side does not say."""
+
     def close(self) -> None:
         """Gives up the connections."""
 

@@ -118,6 +118,18 @@ class PostgresTransport:
             )
         return PermanentError(function, kind, f"the call cannot be sent: {_first_line(exc)}")
 
+    def functions(self) -> frozenset[str]:
+        with self._turn:
+            try:
+                connection = self._connected()
+                with _time_limit(connection, self._timeout_s):
+                    found = connection.execute(
+                        "select distinct proname from pg_proc where pronamespace = 'public'::regnamespace"
+                    ).fetchall()
+            except (psycopg.Error, TimeoutError, TypeError, ValueError) as exc:
+                raise self._failed("pg_proc", exc) from None
+        return frozenset(name for (name,) in found)
+
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()

@@ -48,9 +48,9 @@ def diary(db: psycopg.Connection, run_id: str) -> dict:
 
 
 def test_everything_that_should_run_by_itself_does(desk: Desk) -> None:
-    assert desk.started() == dict.fromkeys(
-        ["agg_every_5_minutes", "retention_daily", "catch_up", "rerun_failed_tasks", "release_leases"], "RUNNING"
-    )
+    schedules = ["agg_every_5_minutes", "calendars_daily", "retention_daily"]
+    sensors = ["catch_up", "release_leases", "rerun_failed_tasks"]
+    assert desk.started() == dict.fromkeys([*schedules, *sensors], "RUNNING") | {"alerts": "STOPPED"}
 
 
 def test_a_failed_task_is_named_rerun_alone_and_given_up_in_time(desk: Desk, bars: psycopg.Connection) -> None:

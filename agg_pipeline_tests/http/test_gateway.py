@@ -41,7 +41,7 @@ def test_any_symbol_makes_the_whole_way(gateway: AggGateway, clean: psycopg.Conn
     assert assert_equals_oracle(clean)[symbol, "1h"] == 1
     assert [(row.symbol, row.timeframe, row.bars) for row in gateway.bar_summary([symbol])] == [
         (symbol, "5m", 12), (symbol, "15m", 4), (symbol, "1h", 1)]  # fmt: skip
-    assert {h.timeframe: h.lag_windows for h in gateway.health([symbol])} == {
+    assert {h.timeframe: h.backlog_windows for h in gateway.health([symbol])} == {
         "5m": 0, "15m": 0, "1h": 0, "4h": 0, "1d": 0}  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def test_a_database_without_our_functions_names_the_command_that_mends_it(direct
         url = empty.dsn if direct else empty.api_url or ""
         gateway = AggGateway(open_transport(url, empty.service_role_key, rest_path="/"))
         try:
-            with pytest.raises(PermanentError, match=r"has none of our functions.*agg-pipeline migrate"):
+            with pytest.raises(PermanentError, match=r"not migrated.* are missing: agg_.*agg-pipeline migrate"):
                 gateway.check_contract()
         finally:
             gateway.close()
@@ -190,3 +190,21 @@ def test_an_answer_is_judged_by_code_and_status_never_by_its_words(
         call(url, "key")
     assert getattr(refused.value, "code", None) == code
     assert "<html>" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("status", "said"), [(400, "refused: Bearer [key]"), (200, "{'told': 'Bearer [key]'}")])
+def test_an_answer_that_repeats_the_key_does_not_show_it(
+    strange_server: tuple[str, list[tuple[int, str, bytes]]], status: int, said: str
+) -> None:
+    """Reports of errors like to show the headers of the request."""
+    url, answer = strange_server
+    body = b'{"code": "P0001", "message": "refused: Bearer planted", "hint": "planted"}' if status == 400 else (
+        b'{"told": "Bearer planted"}'
+    )  # fmt: skip
+    answer.append((status, "application/json", body))
+    try:
+        shown = str(call(url, "planted"))
+    except PermanentError as exc:
+        shown = str(exc)
+    assert said in shown
+    assert "planted" not in shown

@@ -25,7 +25,8 @@ from agg_pipeline.local import Stack
 from agg_pipeline.reference import BAR_COLUMNS, RAW_COLUMNS, differences, reference_bars
 from agg_pipeline.timeframes import Timeframe
 from agg_pipeline_tests.conftest import TABLES
-from agg_pipeline_tests.oracle import RAW_SELECT
+from agg_pipeline_tests.oracle import RAW_SELECT, hours_of
+from agg_pipeline_tests.sessions import follow
 from agg_pipeline_tests.sql.helpers import (
     alter_task,
     at,
@@ -40,7 +41,8 @@ from agg_pipeline_tests.sql.helpers import (
     tick,
 )
 
-BASE = {"ONE": Timeframe.M1, "FIVE": Timeframe.M5}
+BASE = {"ONE": Timeframe.M1, "FIVE": Timeframe.M5, "STOCK": Timeframe.M1}
+CALENDAR = {"FIVE": "fx_24x5", "STOCK": "XNYS"}
 AGG_START = at("00:07")
 EXAMPLES = int(os.environ.get("AGG_EXAMPLES", "60"))
 WRITERS = 3
@@ -48,8 +50,11 @@ WRITERS = 3
 symbols = st.sampled_from(sorted(BASE))
 writers = st.sampled_from([0, 0, *range(WRITERS)])
 later_writers = st.integers(1, WRITERS - 1)
-# Few places, near to each other and across midnight, so that changes meet; two far away make long gaps.
-minutes = st.one_of(st.integers(0, 600), st.integers(1300, 1800), st.sampled_from([12_000, 60_000]))
+# Few places, near to each other, across midnight and where sessions begin and end, so that changes meet; the last three
+# make long gaps: before the close of Friday, after a weekend, in another month.
+minutes = st.one_of(
+    st.integers(0, 600), st.integers(860, 900), st.integers(1250, 1800), st.sampled_from([7_000, 12_000, 60_000])
+)
 lengths = st.one_of(st.integers(1, 12), st.integers(30, 400))
 changes = st.one_of(
     st.just({}),
@@ -88,6 +93,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.db.execute(f"truncate {TABLES} cascade")
         for symbol, base in BASE.items():
             register(self.db, symbol, base=base, start="00:07")
+            follow(self.db, symbol, CALENDAR.get(symbol, "24x7"))
 
     @contextlib.contextmanager
     def writing(self, writer: int) -> Iterator[psycopg.Connection]:
@@ -188,6 +194,14 @@ class AnyOrder(RuleBasedStateMachine):
             else:
                 self.db.execute("select agg_invalidate_range(%s, %s, %s, %s, 'why')", span)
 
+    @rule(
+        symbol=symbols,
+        calendar=st.sampled_from(["24x7", "fx_24x5", "XNYS"]),
+        since=st.sampled_from([None, "2026-01-05", "2026-01-06", "2026-01-13"]),
+    )
+    def follow_another_calendar(self, symbol: str, calendar: str, since: str | None) -> None:
+        follow(self.db, symbol, calendar, since)
+
     @rule(to=st.one_of(st.integers(1, 60), st.sampled_from([300, 1500, 20_000])))
     def wait(self, to: int) -> None:
         self.now += dt.timedelta(minutes=to)
@@ -262,7 +276,9 @@ class AnyOrder(RuleBasedStateMachine):
         expected = [
             bars
             for symbol, base in BASE.items()
-            for bars in reference_bars(raw[raw["canonical_symbol"] == symbol], base, AGG_START).values()
+            for bars in reference_bars(
+                raw[raw["canonical_symbol"] == symbol], base, AGG_START, hours_of(self.db, symbol)
+            ).values()
         ]
         wrong = differences(pd.concat(expected), stored)
         assert wrong.empty, f"{len(wrong)} differences\n{wrong.head(20).to_string()}"

@@ -1,79 +1,12 @@
 """The predecessor, unmodified: its calls, in its order and with its arguments, give right bars on our database."""
 
 import datetime as dt
-import uuid
-from typing import Any
 
 import psycopg
 import pytest
-from psycopg.types.json import Jsonb
 
-from agg_pipeline_tests.sql.helpers import MINUTES, alter_task, at, live, put, register, rows, scalar, state, times
-
-
-class Worker:
-    """A cron worker that calls functions one after the other and trusts what they say."""
-
-    def __init__(self, db: psycopg.Connection) -> None:
-        self.db = db
-        self.log: list[str] = []
-
-    def rpc(self, function: str, **arguments: object) -> Any:
-        named = ", ".join(f"{name} => %({name})s" for name in arguments)
-        return scalar(self.db, f"select public.{function}({named})", arguments)
-
-    def run(self, now: dt.datetime, *, limit: int | None = 20) -> None:
-        run_id = uuid.uuid4()
-        self.rpc("ops_runlog_start", p_run_id=run_id, p_job_name="agg-master", p_trigger="cron", p_env_name="DEV")
-        self.rpc("ops_runlog_checkpoint", p_run_id=run_id, p_checkpoint="cron_start", p_details=Jsonb({"ts": str(now)}))
-        due = rows(
-            self.db,
-            "select * from agg_get_due_tasks(p_env_name => %s, p_now_utc => %s, p_limit => %s, "
-            "p_running_stale_seconds => %s)",
-            ["DEV", now, limit, 900],
-        )
-        self.rpc(
-            "ops_runlog_checkpoint",
-            p_run_id=run_id,
-            p_checkpoint="selected_due_tasks",
-            p_details=Jsonb({"task_count": len(due)}),
-        )
-        for task in due:
-            self.one(task["canonical_symbol"], task["timeframe"], now)
-        self.rpc("ops_runlog_prune", p_job_name="agg-master", p_trigger="cron", p_keep=10)
-        self.rpc("ops_runlog_finish", p_run_id=run_id, p_status="success", p_stats=Jsonb({"tasks": len(due)}))
-
-    def one(self, symbol: str, timeframe: str, now: dt.datetime) -> None:
-        lease = self.rpc("agg_start", p_symbol=symbol, p_tf=timeframe, p_now_utc=now)
-        if not lease["success"]:
-            return
-        cursor = lease["last_agg_bar_ts_utc"] or self.rpc(
-            "agg_bootstrap_cursor", p_symbol=symbol, p_to_tf=timeframe, p_now_utc=now
-        )
-        finish = {"p_symbol": symbol, "p_tf": timeframe, "p_now_utc": now, "p_auto_disable_hard_fail_threshold": 3}
-        try:
-            with self.db.transaction():
-                result = self.rpc(
-                    "catchup_aggregation_range", p_symbol=symbol, p_to_tf=timeframe, p_start_cursor_utc=cursor,
-                    p_max_windows=100,
-                    p_now_utc=now, p_derivation_version=1, p_ignore_confirmation=False,
-                )  # fmt: skip
-        except psycopg.DatabaseError as broken:
-            self.log.append(str(broken).splitlines()[0])
-            self.rpc(
-                "agg_finish",
-                p_success=False,
-                p_fail_kind="hard",
-                p_error=str(broken),
-                p_stats=Jsonb({"error": str(broken)}),
-                **finish,
-            )
-            return
-        stats = {key: result[key] for key in ("windows_processed", "bars_created", "bars_quality_poor", "bars_skipped")}
-        assert result["cursor_advanced_to"] is not None, "it would store null"
-        self.rpc(
-            "agg_finish", p_success=True, p_new_cursor_utc=result["cursor_advanced_to"], p_stats=Jsonb(stats), **finish
-        )
+from agg_pipeline_tests.predecessor.worker import Worker
+from agg_pipeline_tests.sql.helpers import MINUTES, alter_task, at, live, put, register, rows, state, times
 
 
 @pytest.fixture
@@ -148,3 +81,61 @@ def test_it_cannot_revive_what_an_operator_disabled_under_its_hands(worker: Work
 def test_the_ladder_is_what_it_reads_of_a_task(worker: Worker, db: psycopg.Connection) -> None:
     lease = worker.rpc("agg_start", p_symbol="DAX", p_tf="4h", p_now_utc=at("00:00"))
     assert (lease["source_timeframe"], lease["run_interval_minutes"]) == ("1h", MINUTES["4h"])
+
+
+def test_every_answer_has_the_keys_that_it_reads_and_those_that_it_had(worker: Worker, db: psycopg.Connection) -> None:
+    put(db, "EURUSD", "00:00", 12)
+    task = {"p_symbol": "EURUSD", "p_tf": "5m"}
+    with db.cursor() as cursor:
+        cursor.execute("select * from agg_get_due_tasks('DEV', %s, 20, 900)", [at("00:11")])
+        assert [column.name for column in cursor.description or ()][:9] == [
+            "canonical_symbol", "timeframe", "source_timeframe", "run_interval_minutes", "aggregation_delay_seconds",
+            "last_agg_bar_ts_utc", "status", "hard_fail_streak", "task_priority",
+        ]  # fmt: skip
+    lease = worker.rpc("agg_start", **task, p_now_utc=at("00:11"))
+    assert lease.keys() >= {
+        "success", "canonical_symbol", "timeframe", "source_timeframe", "run_interval_minutes",
+        "aggregation_delay_seconds", "last_agg_bar_ts_utc",
+    }  # fmt: skip
+    assert worker.rpc("agg_start", **task, p_now_utc=at("00:11")) == {"success": False, "error": "not_idle_or_missing"}
+    first = worker.rpc("agg_bootstrap_cursor", p_symbol="EURUSD", p_to_tf="5m", p_now_utc=at("00:11"))
+    assert first == at("00:00")
+    done = worker.rpc(
+        "catchup_aggregation_range", p_symbol="EURUSD", p_to_tf="5m", p_start_cursor_utc=first, p_now_utc=at("00:11")
+    )
+    assert done.keys() >= {
+        "success", "windows_processed", "cursor_advanced_to", "bars_created", "bars_quality_poor", "bars_skipped",
+        "continue", "agg_start_enforced",
+    }  # fmt: skip
+    assert (done["bars_created"], done["cursor_advanced_to"]) == (2, "2026-01-05T00:10:00+00:00")
+    end = {**task, "p_now_utc": at("00:11")}
+    assert worker.rpc("agg_finish", **end, p_success=True, p_new_cursor_utc=at("00:10")) == {"success": True}
+    worker.rpc("agg_start", **end)
+    transient = worker.rpc("agg_finish", **end, p_success=False, p_fail_kind="transient", p_error="timeout")
+    assert transient == {"success": True, "failed": True, "kind": "transient"}
+    worker.rpc("agg_start", **end)
+    hard = worker.rpc("agg_finish", **end, p_success=False, p_fail_kind=None, p_error="x")
+    assert hard.keys() == {"success", "failed", "kind", "status", "hard_fail_streak", "is_mandatory"}
+    assert hard["kind"] == "hard", "whatever is not transient"
+    assert worker.rpc("sync_agg_state_from_registry", p_env_name="prod").keys() >= {
+        "success", "tasks_created", "tasks_updated", "tasks_disabled", "timestamp_utc", "env", "agg_start_utc",
+    }  # fmt: skip
+    run = {"p_run_id": "00000000-0000-0000-0000-000000000001"}
+    started = worker.rpc("ops_runlog_start", **run, p_job_name="agg-master", p_trigger="cron", p_env_name="DEV")
+    assert started["success"]
+    assert worker.rpc("ops_runlog_checkpoint", **run, p_checkpoint="cron_start")["success"]
+    assert worker.rpc("ops_runlog_finish", **run, p_status="success")["success"]
+    assert worker.rpc("ops_runlog_prune", p_job_name="agg-master", p_trigger="cron").keys() >= {"success", "deleted"}
+
+
+def test_what_a_wrong_setting_of_its_makes_of_a_call_does_no_harm(worker: Worker, db: psycopg.Connection) -> None:
+    """A number that is none reaches the database as null: all tasks, no window, the usual lease."""
+    put(db, "EURUSD", "00:00", 12)
+    worker.run(at("00:11"), limit=None)
+    assert times(db, "EURUSD", "5m") == ["00:00", "00:05"]
+    put(db, "EURUSD", "00:12", 12)
+    done = worker.rpc(
+        "catchup_aggregation_range", p_symbol="EURUSD", p_to_tf="5m", p_start_cursor_utc=at("00:10"),
+        p_max_windows=None, p_now_utc=at("00:30"),
+    )  # fmt: skip
+    assert (done["windows_processed"], done["cursor_advanced_to"]) == (0, "2026-01-05T00:10:00+00:00")

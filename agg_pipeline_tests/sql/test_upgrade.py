@@ -8,6 +8,7 @@ import pytest
 
 from agg_pipeline.local import Stack
 from agg_pipeline.migrations import migrate
+from agg_pipeline_tests import predecessor
 from agg_pipeline_tests.sql.helpers import (
     at,
     due,
@@ -22,6 +23,7 @@ from agg_pipeline_tests.sql.helpers import (
     times,
 )
 
+TABLES = Path(predecessor.__file__).with_name("tables.sql")
 KEPT = {
     "core_asset_registry_all": "canonical_symbol",
     "data_bars": "id",
@@ -29,13 +31,7 @@ KEPT = {
     "data_agg_state": "canonical_symbol, timeframe",
     "ops_runlog": "id",
 }
-HEALTH_OF_THE_VALIDATOR = """
-create table public.quality_workerhealth (id uuid primary key default gen_random_uuid(), source text not null,
-    category text);
-create table public.ops_issues (id uuid primary key default gen_random_uuid(), source text not null, title
-    text, entity text);
-insert into public.ops_issues (source, title) values ('validator', 'kept');
-"""
+HEALTH_OF_THE_VALIDATOR = TABLES.with_name("health_of_the_validator.sql")
 
 
 @pytest.fixture
@@ -43,6 +39,7 @@ def old_dsn(stack: Stack) -> Iterator[str]:
     """The predecessor's database, on our server."""
     with fresh_database(stack.dsn, "predecessor") as dsn:
         with psycopg.connect(dsn, autocommit=True) as db:
+            db.execute(TABLES.read_bytes())
             db.execute(Path(__file__).with_name("predecessor.sql").read_bytes())
         yield dsn
 
@@ -72,6 +69,14 @@ def test_new_columns_have_their_defaults(upgraded: psycopg.Connection) -> None:
     assert (row["enabled"], row["task_priority"], row["agg_start_utc"]) == (True, 100, at("2025-07-01T00:00"))
     assert (row["late_deadline_seconds"], row["lease_token"], row["transient_streak"]) == (900, 0, 0)
     assert {row["revision"] for row in rows(upgraded, "select * from derived_data_bars")} == {1}
+
+
+def test_every_asset_stays_open_around_the_clock_until_it_is_told_otherwise(upgraded: psycopg.Connection) -> None:
+    calendars = "select distinct trading_calendar as its from core_asset_registry_all"
+    assert rows(upgraded, calendars) == [{"its": "24x7"}]
+    upgraded.execute("insert into core_asset_registry_all (canonical_symbol, asset_class) values ('GBPUSD', 'fx')")
+    of_the_new = "select trading_calendar from core_asset_registry_all where canonical_symbol = 'GBPUSD'"
+    assert scalar(upgraded, of_the_new) == "fx_24x5"
 
 
 def test_no_history_is_marked_dirty(upgraded: psycopg.Connection) -> None:
@@ -132,9 +137,9 @@ def test_the_pipeline_goes_on_where_the_predecessor_stopped(upgraded: psycopg.Co
     assert times(upgraded, "EURUSD", "1h") == ["00:00", "01:00", "02:00", "03:00", "04:00", "05:00"]
     assert state(upgraded, "EURUSD", "1h")["source_timeframe"] == "5m"
     assert (state(upgraded, "DAX", "1h")["status"], live(upgraded, "DAX", "1h")) == ("disabled", [])
-    assert rows(upgraded, "select timeframe from data_agg_state where canonical_symbol = 'EURUSD'") == [
-        {"timeframe": "5m"},
+    assert rows(upgraded, "select timeframe from data_agg_state where canonical_symbol = 'EURUSD' order by 1") == [
         {"timeframe": "1h"},
+        {"timeframe": "5m"},
     ], "calc_ flags were false"
 
 
@@ -148,7 +153,7 @@ def test_a_late_row_repairs_a_bar_of_the_predecessor(upgraded: psycopg.Connectio
 
 def test_health_tables_in_the_shape_of_the_validator_stay_and_hurt_nothing(old_dsn: str) -> None:
     with psycopg.connect(old_dsn, autocommit=True) as db:
-        db.execute(HEALTH_OF_THE_VALIDATOR)  # type: ignore[arg-type]
+        db.execute(HEALTH_OF_THE_VALIDATOR.read_bytes())
     migrate(old_dsn)
     with psycopg.connect(old_dsn, autocommit=True) as db:
         assert rows(db, "select source, title, entity from ops_issues") == [

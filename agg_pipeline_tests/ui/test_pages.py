@@ -63,7 +63,7 @@ def test_an_asset_plots_its_figures(browser: Browser, tick: str, desk: Desk) -> 
     charts = browser.open_plots()
     browser.sees("bars_created", exact=True)
     desk.wait(lambda: is_drawn(charts.first), "the chart is drawn")
-    for figure in (*PLOTTED, "lag_windows", "bars_of_day", "quality_2", "quality_minus_1"):
+    for figure in (*PLOTTED, "backlog_windows", "bars_of_day", "quality_2", "quality_minus_1"):
         expect(browser.page.get_by_text(figure, exact=True)).to_be_visible()
     browser.picture("asset-plots")
 
@@ -81,6 +81,7 @@ def test_the_lineage_shows_every_timeframe(browser: Browser, tick: str) -> None:
 
 def test_schedules_and_sensors_are_switched_on(browser: Browser) -> None:
     browser.open_section("Automation")
-    for name in ("agg_every_5_minutes", "retention_daily", "catch_up", "rerun_failed_tasks", "release_leases"):
+    automated = ("agg_every_5_minutes", "retention_daily", "calendars_daily", "catch_up", "rerun_failed_tasks")
+    for name in (*automated, "release_leases"):
         expect(browser.switch(name)).to_be_checked()
     browser.picture("automation")

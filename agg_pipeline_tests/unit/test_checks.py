@@ -4,17 +4,16 @@ import datetime as dt
 import random
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from agg_pipeline import checks, verify
+from agg_pipeline import verify
 from agg_pipeline.checks import check_bars
-from agg_pipeline.findings import CheckResult
+from agg_pipeline.findings import CHECKS, RAW_CHECKS, CheckResult
 from agg_pipeline.gateway import AggGateway
-from agg_pipeline.models import BarsPage, PageTask, TaskHealth, TouchedRange
+from agg_pipeline.models import BarsPage, Gap, GapReport, Misplaced, PageTask, Task, TaskHealth, TouchedRange
 from agg_pipeline.reference import BAR_COLUMNS, PRICES, RAW_COLUMNS, reference_bars
 from agg_pipeline.timeframes import Timeframe
 from agg_pipeline_tests.unit.raw_bars import MIDNIGHT, bar
@@ -35,6 +34,7 @@ class Pages(AggGateway):
         self.touched: list[TouchedRange] = []
         self.cursors = {timeframe: MIDNIGHT + 9 * DAY for timeframe in self.levels}
         self.lag, self.task = 0, dict[str, Any]()
+        self.absent: list[Gap] = []
 
     def bars_page(self, symbol: str, begin: dt.datetime, end: dt.datetime) -> BarsPage:
         tasks = [
@@ -47,9 +47,18 @@ class Pages(AggGateway):
 
     def health(self, symbols: Any = None) -> list[TaskHealth]:
         plain = dict.fromkeys(TaskHealth.model_fields, None) | {"symbol": "EURUSD", "status": "idle", "enabled": True}
-        plain |= {"hard_fail_streak": 0, "transient_streak": 0, "first_window_utc": MIDNIGHT, "lag_windows": self.lag}
+        plain |= {"hard_fail_streak": 0, "transient_streak": 0, "first_window_utc": MIDNIGHT}
+        plain |= {"state": "current", "backlog_windows": self.lag, "touched_windows": 0}
         plain |= self.task
         return [TaskHealth(**plain | {"timeframe": name, "cursor_utc": at}) for name, at in self.cursors.items()]
+
+    def misplaced_rows(self, symbol: str, begin: dt.datetime, end: dt.datetime) -> list[Misplaced]:
+        return []
+
+    def gaps(self, task: Task, begin: dt.datetime, end: dt.datetime) -> GapReport:
+        known = {"symbol": task.symbol, "timeframe": task.timeframe, "rejected": 0, "late": 0}
+        found = sum(begin <= ts < end for ts in self.raw["ts_utc"])
+        return GapReport(**known, found=found, gaps=[gap for gap in self.absent if begin <= gap.from_utc < end])
 
     def broken(self, timeframe: Timeframe, ts: dt.datetime, **fields: object) -> None:
         row = (self.derived["timeframe"] == timeframe) & (self.derived["ts_utc"] == ts)
@@ -92,7 +101,7 @@ def test_right_bars_of_any_raw_bars_have_no_error(raw: pd.DataFrame) -> None:
     results = ask(Pages(raw))
     errors = [str(f) for result in results.values() for f in result.findings if f.severity == "error"]
     assert errors == []
-    assert {check for check, _ in results} == set(checks.CHECKS)
+    assert {check for check, _ in results} == {*CHECKS, *RAW_CHECKS}
 
 
 @settings(few, max_examples=10)
@@ -113,7 +122,6 @@ def test_any_damage_is_found_where_it_is(raw: pd.DataFrame, seed: int, field: st
     found = red(pages)
     at = f"{ts:%H:%M}"
     assert ("matches_recomputation", timeframe, at) in found
-    assert ("no_gaps", timeframe, at) in found or field != "gone"
     assert ("parents_agree", timeframe, at) in found or field == "gone" or timeframe is M5
     assert {name for check, name, _ in found if check == "matches_recomputation"} == {timeframe}
 
@@ -124,7 +132,7 @@ def test_each_level_is_checked_against_the_one_below(base: Timeframe) -> None:
     assert red(pages) == set()
     counts = {key: result.checked for key, result in ask(pages).items()}
     bars = {timeframe.value: 1440 // timeframe.minutes for timeframe in pages.levels}
-    for check in ("matches_recomputation", "no_gaps", "prices_sane"):
+    for check in ("matches_recomputation", "prices_sane"):
         raw = {base.value: 1440 // base.minutes} if check == "prices_sane" else {}
         assert {name: n for (asked, name), n in counts.items() if asked == check} == bars | raw
     parents = {name: n for (asked, name), n in counts.items() if asked == "parents_agree"}
@@ -258,9 +266,15 @@ def test_a_task_that_catches_up_is_warned_of_and_one_that_is_stuck_is_an_error(
     assert ("but catching up" in str(result.findings[0])) == (severity == "warn")
 
 
-def test_a_bar_that_is_not_fit_as_a_source_is_no_source() -> None:
-    pages = steady()
-    pages.raw = pages.raw.astype({"open": "float64"})
-    pages.raw.loc[pages.raw.index[:3], "open"] = np.nan
-    assert ("no_gaps", "5m", "00:00") in red(pages), "2 of 5 are too few"
-    assert "a bar, though its source holds 2 of 5 (by -2)" in str(ask(pages)["no_gaps", "5m"].findings[0])
+def test_what_the_database_calls_missing_is_a_warning_and_the_rest_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "PAGE", DAY)
+    pages = steady(days=2)
+    pages.absent = [
+        Gap(from_utc=at, to_utc=at + DAY / 24, kind=kind, missing=60, age_seconds=1)
+        for at, kind in ((MIDNIGHT, "missing"), (MIDNIGHT + DAY / 2, "quiet"), (MIDNIGHT + DAY, "closed"))
+    ]
+    result = ask(pages)["no_gaps", "5m"]
+    assert [str(finding) for finding in result.findings] == [
+        "EURUSD 5m 2024-03-13 00:00 UTC: 60 source bars are missing until 2024-03-13 01:00"
+    ]
+    assert (result.found, result.severity, result.checked) == (1, "warn", 2 * 1440 + 60)

@@ -27,7 +27,9 @@ def refused(result: Result, said: str) -> None:
     assert "Traceback" not in result.output
 
 
-@pytest.mark.parametrize("command", [["status"], ["sync"], ["tick"], ["migrate"], ["load", "bars.csv"]])
+@pytest.mark.parametrize(
+    "command", [["status"], ["sync"], ["tick"], ["migrate"], ["doctor"], ["repair"], ["load", "bars.csv"]]
+)
 def test_without_a_database_it_says_how_to_start_one(command: list[str]) -> None:
     refused(run(*command), "nothing runs in .agg_pipeline. Start it with `agg-pipeline up`")
 
@@ -62,7 +64,7 @@ def test_an_unreachable_database_is_one_line(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_migrate_to_an_unreachable_database_is_one_line() -> None:
     result = run("migrate", "--database-url", "postgresql://postgres:planted-secret@127.0.0.1:9/postgres")
-    refused(result, "The database cannot be reached")
+    refused(result, "the database cannot be reached")
     assert "planted-secret" not in result.output
 
 
@@ -90,3 +92,13 @@ def test_a_backfill_that_cannot_be_is_one_line(days: tuple[str, str], said: str)
 def test_down_without_anything_running_says_so() -> None:
     result = run("down")
     assert (result.exit_code, result.stdout) == (0, "Nothing runs in .agg_pipeline.\n")
+
+
+def test_doctor_shows_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run("doctor", "--database-url", "postgresql://postgres:planted-secret@127.0.0.1:9/postgres")
+    refused(result, "the database cannot be reached")
+    assert "planted-secret" not in result.output
+    monkeypatch.setenv("SUPABASE_DB_URL", "host=127.0.0.1 password=planted-secret")
+    result = run("doctor")
+    refused(result, "write it as postgresql://user:password@host:5432/database")
+    assert "planted-secret" not in result.output

@@ -1,23 +1,17 @@
 -- _agg_compute: what a bar contains. The only place that turns source rows into bars; it reads and decides nothing else.
--- Called by: _agg_forward, _agg_catch_up. Needs: source_bars, tasks, types. Repeat: yes.
+-- Called by: _agg_forward, _agg_catch_up. Needs: source_bars, tasks, _agg_slots. Repeat: yes.
 -- Undo: drop function public._agg_compute;
 --
 -- Every aggregate is ordered by ts_utc: open and close are by time, never by arrival, and a float sum in a fixed order
 -- gives the same bits again, so that a recomputation without a change is seen as one.
+--
+-- Which of the rows were expected is asked afterwards, of assets that follow a calendar and of the windows found only.
 create or replace function public._agg_compute(p_ranges public.agg_range[])
 returns setof public.agg_bar language plpgsql stable set search_path = '' set timezone = 'UTC' as $$
 begin
   return query
-select r.canonical_symbol, r.timeframe, w.ts_utc, w.open, w.high, w.low, w.close, w.vol,
-       w.weighted / nullif(w.weight, 0) as vwap, w.trade_count, w.is_partial,
-       t.source_timeframe, w.found, t.expected_candles,
-       case
-         when w.found >= t.expected_candles then 2
-         when w.found * 10 >= t.expected_candles * 8 then 1
-         when w.found * 10 >= t.expected_candles * 6 then 0
-         when w.found * 10 > t.expected_candles * 5 then -1
-       end as quality_score,
-       w.rejected_count, to_jsonb(w.rejected[1:20])
+with bar as materialized (
+select r.canonical_symbol, r.timeframe, t.length, t.source_is_base, t.source_timeframe, t.expected_candles as slots, w.*
   from unnest(p_ranges) r
   join public.agg_tasks t on t.canonical_symbol = r.canonical_symbol and t.timeframe = r.timeframe
  cross join lateral (
@@ -42,7 +36,39 @@ select r.canonical_symbol, r.timeframe, w.ts_utc, w.open, w.high, w.low, w.close
                and s.canonical_symbol = r.canonical_symbol and s.timeframe = t.source_timeframe
                and s.ts_utc >= r.from_utc and s.ts_utc < r.to_utc
             offset 0) b
-     group by 1) w;
+     group by 1) w
+), hours as materialized (
+select s.*
+  from (select array_agg((b.canonical_symbol, b.timeframe, b.ts_utc, b.ts_utc + b.length)::public.agg_range) as windows
+          from bar b
+         where b.canonical_symbol = any (array(select c.canonical_symbol from unnest(p_ranges) r
+                 join public.agg_symbol_calendars c on c.canonical_symbol = r.canonical_symbol))) work
+ cross join lateral public._agg_slots(work.windows) s
+ where work.windows is not null
+)
+select b.canonical_symbol, b.timeframe, b.ts_utc, b.open, b.high, b.low, b.close, b.vol,
+       b.weighted / nullif(b.weight, 0) as vwap, b.trade_count, b.is_partial,
+       b.source_timeframe, b.found, e.expected,
+       case
+         when e.expected = 0 then case when b.found > 0 then 2 end
+         when e.inside >= e.expected then 2
+         when e.inside * 10 >= e.expected * 8 then 1
+         when e.inside * 10 >= e.expected * 6 then 0
+         when e.inside * 10 > e.expected * 5 then -1
+       end as quality_score,
+       b.rejected_count, to_jsonb(b.rejected[1:20]), b.found - e.inside
+  from bar b
+  left join hours h on h.canonical_symbol = b.canonical_symbol and h.timeframe = b.timeframe and h.from_utc = b.ts_utc
+ cross join lateral (
+    select coalesce(h.expected, b.slots) as expected,
+           case when h.expected is null then b.found
+                when h.expected = 0 then 0
+                else (select count(*) from public.agg_source_bars s
+                       where s.is_base = b.source_is_base
+                         and s.canonical_symbol = b.canonical_symbol and s.timeframe = b.source_timeframe
+                         and s.ts_utc >= b.ts_utc and s.ts_utc < b.ts_utc + b.length
+                         and s.reject_reason is null and not h.closed @> s.ts_utc)::integer
+           end as inside) e;
 end $$;
 revoke execute on function public._agg_compute(public.agg_range[]) from public, anon, authenticated, service_role;
 comment on function public._agg_compute(public.agg_range[]) is

@@ -34,9 +34,7 @@ with task as materialized (
   select t.*, newest.ts_utc as newest_utc, source.cursor_utc as source_cursor_utc,
          -- Windows from here on have not ended, hold no source yet, or are more than this call may read.
          least(date_bin(t.length, p_now_utc, t.origin_utc), date_bin(t.length, newest.ts_utc, t.origin_utc) + t.length,
-               case when budget.ts_utc is not null
-                    then greatest(date_bin(t.length, budget.ts_utc, t.origin_utc),
-                                  date_bin(t.length, first.ts_utc, t.origin_utc) + t.length) end) as horizon
+               budget.until_utc) as horizon
     from unnest(p_symbols, p_timeframes) as asked (canonical_symbol, timeframe)
     join public.agg_tasks t on t.canonical_symbol = asked.canonical_symbol and t.timeframe = asked.timeframe
    cross join lateral (
@@ -45,22 +43,27 @@ with task as materialized (
          and b.timeframe = t.source_timeframe and b.ts_utc >= t.cursor_utc and b.reject_reason is null
          and b.ts_utc <= p_now_utc  -- a bar from the future passes nothing by
        order by b.ts_utc desc limit 1) newest
-   cross join lateral (
-      select b.ts_utc from public.agg_source_bars b
-       where b.is_base = t.source_is_base and b.canonical_symbol = t.canonical_symbol
-         and b.timeframe = t.source_timeframe and b.ts_utc >= t.cursor_utc
-       order by b.ts_utc limit 1) first
-    -- p_max_windows windows hold at most this many rows; beyond them nothing needs to be read now.
+    -- p_max_windows windows hold at most this many rows; beyond them nothing needs to be read now. Nobody looks for that
+    -- place who has no more windows before him.
     left join lateral (
-      select b.ts_utc from public.agg_source_bars b
-       where b.is_base = t.source_is_base and b.canonical_symbol = t.canonical_symbol
-         and b.timeframe = t.source_timeframe and b.ts_utc >= t.cursor_utc
-       order by b.ts_utc limit 1 offset p_max_windows * t.expected_candles) budget on true
-    left join public.agg_tasks source on not t.source_is_base
-         and source.canonical_symbol = t.canonical_symbol and source.timeframe = t.source_timeframe
+      select greatest(date_bin(t.length, beyond.ts_utc, t.origin_utc),
+                      date_bin(t.length, first.ts_utc, t.origin_utc) + t.length) as until_utc
+        from (select b.ts_utc from public.agg_source_bars b
+               where b.is_base = t.source_is_base and b.canonical_symbol = t.canonical_symbol
+                 and b.timeframe = t.source_timeframe and b.ts_utc >= t.cursor_utc
+               order by b.ts_utc limit 1 offset p_max_windows * t.expected_candles) beyond,
+             (select b.ts_utc from public.agg_source_bars b
+               where b.is_base = t.source_is_base and b.canonical_symbol = t.canonical_symbol
+                 and b.timeframe = t.source_timeframe and b.ts_utc >= t.cursor_utc
+               order by b.ts_utc limit 1) first
+       where newest.ts_utc >= t.cursor_utc + p_max_windows * t.length) budget on true
+    left join lateral (
+      select s.cursor_utc from public.agg_tasks s
+       where not t.source_is_base and s.canonical_symbol = t.canonical_symbol and s.timeframe = t.source_timeframe
+      offset 0) source on true
 ), judged as (
   select t.canonical_symbol, t.timeframe, bar, bar.ts_utc as starts, bar.ts_utc + t.length as ends,
-         bar.source_candles >= bar.expected_candles
+         bar.source_candles - bar.off_session >= bar.expected_candles
          or ((p_ignore_confirmation
               or p_now_utc >= bar.ts_utc + t.length + t.deadline
               or (t.newest_utc >= bar.ts_utc + t.length and p_now_utc >= bar.ts_utc + t.length + t.delay))
@@ -97,7 +100,8 @@ with task as materialized (
          coalesce(p.stop_utc, (select date_bin(t.length, b.ts_utc, t.origin_utc) from public.agg_source_bars b
                                 where b.is_base = t.source_is_base and b.canonical_symbol = t.canonical_symbol
                                   and b.timeframe = t.source_timeframe and b.ts_utc >= t.horizon
-                                  and b.ts_utc <= t.newest_utc order by b.ts_utc limit 1)) as next_utc
+                                  and b.ts_utc <= t.newest_utc and t.horizon <= t.newest_utc
+                                order by b.ts_utc limit 1)) as next_utc
     from task t left join passed p on p.canonical_symbol = t.canonical_symbol and p.timeframe = t.timeframe
 )
 select f.canonical_symbol, f.timeframe, f.cursor_utc,

@@ -51,8 +51,14 @@ begin
   -- 1. Touched windows below the cursor. Those at or above it need no note: the rows that touched them are committed,
   --    and the cursor has yet to pass there.
   with taken as (
-    delete from public.agg_dirty_ranges d using unnest(p_symbols, p_timeframes) as asked (canonical_symbol, timeframe)
-     where d.canonical_symbol = asked.canonical_symbol and d.timeframe = asked.timeframe
+    -- Their places first, and offset 0, as in _agg_store; rows of the log are never updated, so a place stays theirs.
+    delete from public.agg_dirty_ranges d
+     where d.ctid = any (array(
+       select logged.ctid from unnest(p_symbols, p_timeframes) as asked (canonical_symbol, timeframe)
+        cross join lateral (
+          select l.ctid from public.agg_dirty_ranges l
+           where l.canonical_symbol = asked.canonical_symbol and l.timeframe = asked.timeframe
+          offset 0) logged))
     returning d.canonical_symbol, d.timeframe, d.from_utc, d.to_utc
   ), merged as (
     select t.canonical_symbol, t.timeframe,
@@ -108,10 +114,6 @@ begin
       again || coalesce((select array_agg((canonical_symbol, timeframe, from_utc, to_utc)::public.agg_range)
                            from unnest(forward) where from_utc < to_utc), '{}'),
       bars, p_derivation_version)
-  ), counted as (
-    select canonical_symbol, timeframe, count(*)::integer as windows, sum(source_rejected)::integer as rejected,
-           (count(*) filter (where quality_score is null))::integer as skipped
-      from unnest(bars) group by 1, 2
   ), moved as (
     update public.data_agg_state s
        set last_agg_bar_ts_utc = greatest(s.last_agg_bar_ts_utc, f.to_utc),
@@ -129,11 +131,11 @@ begin
            'windows_redone', coalesce(s.windows, 0) - coalesce(m.new_windows, 0),
            'bars_created', coalesce(s.created + s.revised, 0),
            'bars_quality_poor', coalesce(s.poor, 0),
-           'bars_skipped', coalesce(c.skipped, 0),
+           'bars_skipped', coalesce(s.skipped, 0),
            'bars_revised', coalesce(s.revised, 0),
            'bars_retired', coalesce(s.retired, 0),
            'bars_unchanged', coalesce(s.unchanged, 0),
-           'source_rejected', coalesce(c.rejected, 0),
+           'source_rejected', coalesce(s.rejected, 0),
            'continue', coalesce(m.has_more, false)
                        or exists (select from unnest(later) l
                                    where l.canonical_symbol = m.canonical_symbol and l.timeframe = m.timeframe),
@@ -142,8 +144,7 @@ begin
            'lease_expires_at', m.lease_expires_at))
          || jsonb_build_object('cursor_advanced_to', m.last_agg_bar_ts_utc)
     from moved m
-    left join stored s on s.canonical_symbol = m.canonical_symbol and s.timeframe = m.timeframe
-    left join counted c on c.canonical_symbol = m.canonical_symbol and c.timeframe = m.timeframe;
+    left join stored s on s.canonical_symbol = m.canonical_symbol and s.timeframe = m.timeframe;
 end $$;
 revoke execute on function public._agg_catch_up(text[], text[], integer, timestamptz, integer, boolean)
   from public, anon, authenticated, service_role;

@@ -3,12 +3,13 @@
 -- Repeat: writes nothing the second time. Undo: drop function public.catchup_aggregation_batch, public.catchup_aggregation_range;
 --
 -- Plans are pinned: right after a bulk load the statistics know nothing of it, and a scan of all history is what a guess
--- costs. Index order wherever there is an index; planned for each call, since one task and ten thousand want other joins.
+-- costs. Index order wherever there is an index. A call with few tasks takes the plan that the session made before, for
+-- making one costs ten times what it does; one with many tasks is planned for their number, since they want other joins.
 create or replace function public.catchup_aggregation_batch(
   p_tasks jsonb, p_max_windows integer default 100, p_now_utc timestamptz default now(),
   p_derivation_version integer default 1, p_ignore_confirmation boolean default false)
 returns jsonb language plpgsql volatile security definer set search_path = '' set timezone = 'UTC'
-  set plan_cache_mode = force_custom_plan set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
   set lock_timeout = '4s' as $$
 declare
   now_utc constant timestamptz := coalesce(p_now_utc, now());
@@ -18,6 +19,9 @@ declare
   results jsonb;
   done jsonb;
   level record;
+  parts int4range[];
+  part int4range;
+  middle integer;
   n integer;
   message text;
   hint text;
@@ -27,6 +31,9 @@ begin
       hint = 'Call again while the result says continue.';
   end if;
   perform public._agg_lock(p_tasks);
+  if jsonb_array_length(p_tasks) > 32 then
+    perform set_config('plan_cache_mode', 'force_custom_plan', true);  -- until this function ends
+  end if;
   -- A statement of its own, after the locks: it sees what the last holder of each row has done.
   select coalesce(jsonb_object_agg(a.canonical_symbol || '/' || a.timeframe, refusal)
                     filter (where refusal is not null and not a.repeated), '{}')
@@ -44,32 +51,32 @@ begin
      where not a.repeated and a.canonical_symbol is not null and not results ? (a.canonical_symbol || '/' || a.timeframe)
      group by t.minutes order by t.minutes
   loop
-    begin
-      select jsonb_object_agg(c.canonical_symbol || '/' || c.timeframe, c.result) into done
-        from public._agg_catch_up(level.symbols, level.timeframes, max_windows, now_utc, version, ignore_confirmation) c;
-      results := results || coalesce(done, '{}');
-    exception when others then
-      -- Trouble of the whole database is nobody's in particular: the caller tries the call again.
-      if sqlstate ~ '^(40|53|55|57|58|XX)' then
-        raise;
-      end if;
-      -- One task broke the level: do them one by one, and report that one alone.
-      for n in 1 .. cardinality(level.symbols) loop
-        begin
-          select jsonb_object_agg(c.canonical_symbol || '/' || c.timeframe, c.result) into done
-            from public._agg_catch_up(level.symbols[n:n], level.timeframes[n:n], max_windows, now_utc, version,
-                                      ignore_confirmation) c;
-          results := results || coalesce(done, '{}');
-        exception when others then
-          if sqlstate ~ '^(40|53|55|57|58|XX)' then
-            raise;
-          end if;
+    -- All at once; where a task breaks them, halves of them, down to that one: the price is a few calls more, not one a task.
+    parts := array[int4range(1, cardinality(level.symbols), '[]')];
+    while cardinality(parts) > 0 loop
+      part := parts[cardinality(parts)];
+      parts := trim_array(parts, 1);
+      begin
+        select jsonb_object_agg(c.canonical_symbol || '/' || c.timeframe, c.result) into done
+          from public._agg_catch_up(level.symbols[lower(part):upper(part) - 1], level.timeframes[lower(part):upper(part) - 1],
+                                    max_windows, now_utc, version, ignore_confirmation) c;
+        results := results || coalesce(done, '{}');
+      exception when others then
+        -- Trouble of the whole database is nobody's in particular: the caller tries the call again.
+        if sqlstate ~ '^(40|53|55|57|58|XX)' then
+          raise;
+        end if;
+        middle := (lower(part) + upper(part)) / 2;
+        if middle > lower(part) then
+          parts := parts || int4range(middle, upper(part)) || int4range(lower(part), middle);
+        else
+          n := lower(part);
           get stacked diagnostics message = message_text, hint = pg_exception_hint;
           results := results || jsonb_build_object(level.symbols[n] || '/' || level.timeframes[n], public._agg_refuse(
             sqlstate, format('catch-up of %s/%s failed: %s', level.symbols[n], level.timeframes[n], message), nullif(hint, '')));
-        end;
-      end loop;
-    end;
+        end if;
+      end;
+    end loop;
   end loop;
 
   select coalesce(jsonb_agg(

@@ -9,6 +9,16 @@ returns interval language sql volatile set search_path = '' as $$
   select make_interval(secs => least(60 * 2 ^ least(greatest(p_failures, 1) - 1, 20), 21600) * (0.8 + 0.4 * random()))
 $$;
 
+-- Has the source gone on, and is the window at the cursor due? Then a catch-up has to move the cursor, whatever is missing.
+create or replace function public._agg_left_behind(p_symbol text, p_tf text, p_now_utc timestamptz)
+returns boolean language sql stable set search_path = '' as $$
+  select exists (
+    select from public.agg_tasks t join public.agg_source_bars b
+        on b.is_base = t.source_is_base and b.canonical_symbol = t.canonical_symbol and b.timeframe = t.source_timeframe
+       and b.ts_utc >= t.cursor_utc + t.length and b.ts_utc <= p_now_utc and b.reject_reason is null
+     where t.canonical_symbol = p_symbol and t.timeframe = p_tf and t.cursor_utc + t.length + t.delay <= p_now_utc)
+$$;
+
 create or replace function public._agg_finish_success(p_symbol text, p_tf text, p_new_cursor_utc timestamptz, p_stats jsonb, p_now_utc timestamptz)
 returns jsonb language plpgsql volatile set search_path = '' as $$
 declare
@@ -36,6 +46,10 @@ begin
          last_agg_bar_ts_utc = greatest(s.last_agg_bar_ts_utc, skipped_to),
          last_successful_at_utc = p_now_utc, last_error = null,
          hard_fail_streak = 0, transient_streak = 0, stale_streak = 0,
+         success_cursor_utc = greatest(s.last_agg_bar_ts_utc, skipped_to),
+         -- Apart from what decides about windows, for that may be what is wrong.
+         stall_streak = case when greatest(s.last_agg_bar_ts_utc, skipped_to) is not distinct from s.success_cursor_utc
+                              and public._agg_left_behind(p_symbol, p_tf, p_now_utc) then s.stall_streak + 1 else 0 end,
          -- The end of the next window, not "now + interval", which would drift off the grid and miss ticks.
          next_run_at = (select greatest(s.last_agg_bar_ts_utc, skipped_to) + t.length
                           from public.agg_timeframes t where t.timeframe = s.timeframe),
@@ -160,7 +174,8 @@ begin
   return recovered;
 end $$;
 
-revoke execute on function public._agg_backoff(integer), public._agg_recover_stale(timestamptz, integer),
+revoke execute on function public._agg_backoff(integer), public._agg_left_behind(text, text, timestamptz),
+  public._agg_recover_stale(timestamptz, integer),
   public._agg_finish_success(text, text, timestamptz, jsonb, timestamptz),
   public._agg_finish_failure(text, text, text, text, timestamptz, integer)
   from public, anon, authenticated, service_role;
@@ -170,6 +185,8 @@ revoke execute on function public.agg_finish_batch(jsonb, timestamptz, integer),
 grant execute on function public.agg_finish_batch(jsonb, timestamptz, integer), public.agg_release(text, timestamptz),
   public.agg_finish(text, text, boolean, timestamptz, jsonb, text, text, timestamptz, integer, bigint)
   to service_role;
+comment on function public._agg_left_behind(text, text, timestamptz) is
+  'True if the window at a task''s cursor is due and valid source bars lie beyond it.';
 comment on function public.agg_finish_batch(jsonb, timestamptz, integer) is
   'Closes leases: [{canonical_symbol, timeframe, lease_token, success, new_cursor_utc, stats, fail_kind, error}, ...]; one result per task in input order. AG001: lease lost; with "repeated": this lease was finished already.';
 comment on function public.agg_finish(text, text, boolean, timestamptz, jsonb, text, text, timestamptz, integer, bigint) is

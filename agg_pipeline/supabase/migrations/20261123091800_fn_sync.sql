@@ -8,27 +8,34 @@ returns boolean language sql immutable set search_path = '' as $$
                        when p_env_name is not null then p_active end, false)
 $$;
 
--- The tasks that the active assets of an environment should have: every rung of the ladder above the base timeframe,
--- less those that a registry column calc_<timeframe> switches off.
-create or replace function public._agg_wanted_tasks(p_env_name text, p_symbols text[])
+-- The tasks that the active assets of an environment lack: every rung of the ladder above the base timeframe, less those
+-- that are there and those that a registry column calc_<timeframe> switches off.
+create or replace function public._agg_missing_tasks(p_env_name text, p_symbols text[])
 returns table (canonical_symbol text, timeframe text, source_timeframe text, minutes integer)
 language sql stable set search_path = '' as $$
 with recursive asset as materialized (
-  select a.canonical_symbol, to_jsonb(a) as columns,
+  select a.canonical_symbol,
          coalesce(a.base_timeframe, case a.ingest_class when 'B' then '5m' else '1m' end) as base_timeframe
     from public.core_asset_registry_all a
    where public._agg_env_active(p_env_name, a.active, a.test_active)
      and (p_symbols is null or a.canonical_symbol = any (p_symbols))
-), ladder (base_timeframe, timeframe, source_timeframe, minutes) as (
-  select t.source_timeframe, t.timeframe, t.source_timeframe, t.minutes
+), ladder (base_timeframe, timeframe) as (
+  select t.source_timeframe, t.timeframe
     from public.agg_timeframes t where t.source_timeframe in (select base_timeframe from asset)
   union
-  select l.base_timeframe, t.timeframe, t.source_timeframe, t.minutes
+  select l.base_timeframe, t.timeframe
     from ladder l join public.agg_timeframes t on t.source_timeframe = l.timeframe
+), missing as materialized (
+  select a.canonical_symbol, l.timeframe from asset a join ladder l on l.base_timeframe = a.base_timeframe
+  except
+  select s.canonical_symbol, s.timeframe from public.data_agg_state s
 )
-select a.canonical_symbol, l.timeframe, l.source_timeframe, l.minutes
-  from asset a join ladder l on l.base_timeframe = a.base_timeframe
- where coalesce((a.columns ->> ('calc_' || l.timeframe))::boolean, not a.columns ? ('calc_' || l.timeframe))
+select m.canonical_symbol, t.timeframe, t.source_timeframe, t.minutes
+  from missing m
+  join public.agg_timeframes t on t.timeframe = m.timeframe
+  join public.core_asset_registry_all a on a.canonical_symbol = m.canonical_symbol
+ cross join lateral (select to_jsonb(a) as columns) r
+ where coalesce((r.columns ->> ('calc_' || m.timeframe))::boolean, not r.columns ? ('calc_' || m.timeframe))
 $$;
 
 create or replace function public._agg_sync(p_env_name text, p_symbols text[], p_agg_start_utc timestamptz)
@@ -39,12 +46,13 @@ declare
 begin
   insert into public.data_agg_state (canonical_symbol, timeframe, source_timeframe, run_interval_minutes,
                                      aggregation_delay_seconds, is_mandatory, agg_start_utc)
-  select w.canonical_symbol, w.timeframe, w.source_timeframe, w.minutes, 30, true, p_agg_start_utc
-    from public._agg_wanted_tasks(p_env_name, p_symbols) w
-   where not exists (select from public.data_agg_state s
-                      where s.canonical_symbol = w.canonical_symbol and s.timeframe = w.timeframe)
+  select m.canonical_symbol, m.timeframe, m.source_timeframe, m.minutes, 30, true, p_agg_start_utc
+    from public._agg_missing_tasks(p_env_name, p_symbols) m
   on conflict do nothing;
   get diagnostics created = row_count;
+  if created > 1000 then  -- whoever looks for what is due next must not plan for an empty table
+    analyze public.core_asset_registry_all, public.data_agg_state;
+  end if;
   -- Only what follows from the ladder; whatever an operator may set stays.
   update public.data_agg_state s
      set source_timeframe = t.source_timeframe, run_interval_minutes = t.minutes
@@ -78,6 +86,9 @@ begin
   if coalesce(p_symbol, '') = '' or p_agg_start_utc is null then
     raise exception 'an asset needs a symbol and a start, not % and %', coalesce(p_symbol, 'null'), coalesce(p_agg_start_utc::text, 'null')
       using errcode = 'AG003', hint = 'p_agg_start_utc is where its first windows start, UTC.';
+  elsif length(p_symbol) > 200 then  -- a key of every index, where 2704 bytes is the end
+    raise exception 'a symbol of % characters, % ..., is too long', length(p_symbol), left(p_symbol, 40) using errcode = 'AG003',
+      hint = 'A symbol has 200 characters at most.';
   elsif not exists (select from public.agg_timeframes where source_timeframe = p_base_timeframe) then
     raise exception 'nothing is built from base timeframe %', coalesce(p_base_timeframe, 'null') using errcode = 'AG003',
       hint = 'Base timeframes: ' || (select string_agg(distinct source_timeframe, ', ') from public.agg_timeframes) || '.';
@@ -96,7 +107,7 @@ begin
          select min(agg_start_utc) from public.data_agg_state where canonical_symbol = p_symbol));
 end $$;
 
-revoke execute on function public._agg_env_active(text, boolean, boolean), public._agg_wanted_tasks(text, text[]),
+revoke execute on function public._agg_env_active(text, boolean, boolean), public._agg_missing_tasks(text, text[]),
   public._agg_sync(text, text[], timestamptz) from public, anon, authenticated, service_role;
 revoke execute on function public.sync_agg_state_from_registry(text, timestamptz),
   public.agg_register_asset(text, timestamptz, text, text) from public, anon, authenticated;

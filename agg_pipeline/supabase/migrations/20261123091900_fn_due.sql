@@ -16,7 +16,10 @@ with recursive candidate as materialized (
     from public.agg_tasks t
     join public.data_agg_state s on s.canonical_symbol = t.canonical_symbol and s.timeframe = t.timeframe
     join public.core_asset_registry_all a on a.canonical_symbol = t.canonical_symbol
-   where public._agg_env_active(p_env_name, a.active, a.test_active)
+    -- Asked once, not for every row.
+   cross join (select public._agg_env_active(p_env_name, true, false) as active,
+                      public._agg_env_active(p_env_name, false, true) as test) served
+   where (a.active and served.active or a.test_active and served.test)
      and s.enabled and s.status in ('idle', 'hard_failed')
      and not (s.paused_at_utc is not null and coalesce(s.paused_until_utc > p_now_utc, true))
      and (p_symbols is null or t.canonical_symbol = any (p_symbols))
@@ -26,7 +29,8 @@ with recursive candidate as materialized (
     from candidate where on_time and cursor_utc + length <= p_now_utc
 ), own as materialized (
   select c.canonical_symbol, c.timeframe, f.bars[1].ts_utc + c.length as since
-    from ready cross join lateral public._agg_forward(ready.symbols, ready.timeframes, p_now_utc, 1, false) f
+    -- The first window is all that is asked for. Reading up to a dozen is cheaper than finding out where the first one ends.
+    from ready cross join lateral public._agg_forward(ready.symbols, ready.timeframes, p_now_utc, 12, false) f
     join candidate c on c.canonical_symbol = f.canonical_symbol and c.timeframe = f.timeframe
    where cardinality(f.bars) > 0
 ), touched as materialized (
@@ -42,14 +46,6 @@ with recursive candidate as materialized (
     left join own o on o.canonical_symbol = c.canonical_symbol and o.timeframe = c.timeframe
     left join touched d on d.canonical_symbol = c.canonical_symbol and d.timeframe = c.timeframe
    where o.since is not null or d.since is not null
-), newest as materialized (
-  select r.canonical_symbol, base.ts_utc
-    from (select distinct canonical_symbol, base_timeframe from root) r
-   cross join lateral (
-     select b.ts_utc from public.agg_source_bars b
-      where b.is_base and b.canonical_symbol = r.canonical_symbol and b.timeframe = r.base_timeframe
-        and b.reject_reason is null and b.ts_utc <= p_now_utc
-      order by b.ts_utc desc limit 1) base
 ), due as (
   select canonical_symbol, timeframe, touched_utc, since from root
   union
@@ -60,15 +56,21 @@ with recursive candidate as materialized (
     from due d
     join public.agg_timeframes child on child.timeframe = d.timeframe
     join candidate p on p.canonical_symbol = d.canonical_symbol and p.source_timeframe = d.timeframe and not p.source_is_base
-    left join newest n on n.canonical_symbol = p.canonical_symbol
     left join lateral (
       select date_bin(p.length, b.ts_utc, p.origin_utc) + p.length as until_utc from public.agg_source_bars b
-       where b.is_base and b.canonical_symbol = p.canonical_symbol and b.timeframe = p.base_timeframe
+       where p.on_time and p.cursor_utc + p.length <= p_now_utc
+         and b.is_base and b.canonical_symbol = p.canonical_symbol and b.timeframe = p.base_timeframe
          and b.ts_utc >= p.cursor_utc and b.reject_reason is null
        order by b.ts_utc limit 1) filled on true
+    left join lateral (
+      select b.ts_utc from public.agg_source_bars b
+       where filled.until_utc <= p_now_utc
+         and b.is_base and b.canonical_symbol = p.canonical_symbol and b.timeframe = p.base_timeframe
+         and b.reject_reason is null and b.ts_utc <= p_now_utc
+       order by b.ts_utc desc limit 1) newest on true
    where not coalesce(p.backs_off, false)
-     and ((p.on_time and filled.until_utc <= p_now_utc
-           and (n.ts_utc >= filled.until_utc - child.length or p_now_utc >= filled.until_utc + p.deadline))
+     and (newest.ts_utc >= filled.until_utc - child.length
+          or p_now_utc >= filled.until_utc + p.deadline
           -- Before its first window nothing is built that could be touched.
           or (d.touched_utc < p.cursor_utc and p.first_window < p.cursor_utc))
 )
@@ -93,6 +95,7 @@ declare
   unknown text;
   chosen_symbols text[] := '{}';
   chosen_timeframes text[] := '{}';
+  chosen text;
   chain record;
 begin
   select string_agg(asked, ', ') into unknown from unnest(p_symbols) asked
@@ -130,8 +133,11 @@ begin
   loop
     exit when cardinality(chosen_symbols) >= p_limit;
     if p_limit is null or cardinality(chosen_symbols) + chain.size <= p_limit or cardinality(chosen_symbols) = 0 then
-      chosen_timeframes := chosen_timeframes || chain.timeframes[1:coalesce(p_limit, chain.size)];
-      chosen_symbols := chosen_symbols || array_fill(chain.canonical_symbol, array[least(p_limit, chain.size)]);
+      -- One by one: only array_append grows an array in place.
+      foreach chosen in array chain.timeframes[1:coalesce(p_limit, chain.size)] loop
+        chosen_symbols := array_append(chosen_symbols, chain.canonical_symbol);
+        chosen_timeframes := array_append(chosen_timeframes, chosen);
+      end loop;
     end if;
   end loop;
 

@@ -1,4 +1,4 @@
--- ops_runlog_start, _checkpoint, _finish, _prune, _open, _expire: the diary of runs.
+-- ops_runlog_start, _checkpoint, _finish, _prune, _open, _recent, _expire: the diary of runs.
 -- Called by: AggGateway, the predecessor. Needs: runlog. Repeat: yes. Undo: drop function public.ops_runlog_start, ...;
 create or replace function public.ops_runlog_start(p_run_id uuid, p_job_name text, p_trigger text, p_env_name text)
 returns jsonb language plpgsql volatile security definer set search_path = '' as $$
@@ -60,6 +60,13 @@ returns jsonb language sql stable security definer set search_path = '' as $$
      and (r.status = 'running' or r.run_id::text in (select s.lease_owner from public.data_agg_state s where s.lease_owner is not null))
 $$;
 
+create or replace function public.ops_runlog_recent(p_env_name text default null, p_limit integer default 20)
+returns jsonb language sql stable security definer set search_path = '' set timezone = 'UTC' as $$
+  select coalesce(jsonb_agg(to_jsonb(r) - 'id' - 'checkpoints' order by r.id), '[]')
+    from (select * from public.ops_runlog l where p_env_name is null or upper(l.env_name) = upper(p_env_name)
+           order by l.id desc limit p_limit) r
+$$;
+
 create or replace function public.ops_runlog_prune(p_job_name text, p_trigger text, p_keep integer default 10)
 returns jsonb language plpgsql volatile security definer set search_path = '' as $$
 declare
@@ -103,13 +110,13 @@ end $$;
 revoke execute on function public.ops_runlog_start(uuid, text, text, text), public.ops_runlog_checkpoint(uuid, text, jsonb),
   public.ops_runlog_finish(uuid, text, jsonb), public.ops_runlog_prune(text, text, integer),
   public.ops_runlog_checkpoints(uuid, jsonb),
-  public.ops_runlog_open(text),
+  public.ops_runlog_open(text), public.ops_runlog_recent(text, integer),
   public.ops_runlog_expire(text, text, integer, integer, timestamptz)
   from public, anon, authenticated;
 grant execute on function public.ops_runlog_start(uuid, text, text, text), public.ops_runlog_checkpoint(uuid, text, jsonb),
   public.ops_runlog_finish(uuid, text, jsonb), public.ops_runlog_prune(text, text, integer),
   public.ops_runlog_checkpoints(uuid, jsonb),
-  public.ops_runlog_open(text),
+  public.ops_runlog_open(text), public.ops_runlog_recent(text, integer),
   public.ops_runlog_expire(text, text, integer, integer, timestamptz) to service_role;
 comment on function public.ops_runlog_start(uuid, text, text, text) is 'Opens the row of a run; a second call with the same id changes nothing.';
 comment on function public.ops_runlog_checkpoint(uuid, text, jsonb) is 'Notes that a run reached a point, with details.';
@@ -118,5 +125,7 @@ comment on function public.ops_runlog_prune(text, text, integer) is 'Keeps the n
 comment on function public.ops_runlog_checkpoints(uuid, jsonb) is
   'Notes several points [{checkpoint, details}, ...] at once: a run of many tasks notes each of their outcomes.';
 comment on function public.ops_runlog_open(text) is 'Array [{run_id, is_closed, silent_seconds}, ...]: the runs of an environment that are not closed or hold a lease, and how long ago each gave a sign of life.';
+comment on function public.ops_runlog_recent(text, integer) is
+  'Array of the newest p_limit runs of an environment (null: of all) with their events, oldest first.';
 comment on function public.ops_runlog_expire(text, text, integer, integer, timestamptz) is
   'Deletes closed rows of a job and environment older than p_keep_days, oldest first, at most p_limit; closes as failed what has been open for a day.';

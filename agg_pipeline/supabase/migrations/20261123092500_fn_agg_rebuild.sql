@@ -48,7 +48,7 @@ create or replace function public.agg_rebuild_range(
   p_symbol text, p_tf text, p_from_utc timestamptz, p_to_utc timestamptz, p_dry_run boolean default true,
   p_derivation_version integer default null, p_now_utc timestamptz default now())
 returns jsonb language plpgsql volatile security definer set search_path = '' set timezone = 'UTC'
-  set plan_cache_mode = force_custom_plan set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
 as $$
 declare
   dry_run constant boolean := coalesce(p_dry_run, true);

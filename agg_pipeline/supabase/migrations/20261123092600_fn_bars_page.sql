@@ -1,5 +1,5 @@
 -- agg_bars_page: raw bars, live derived bars, cursors and touched windows of one symbol, as they stood at one moment.
--- Called by: AggGateway.bars_page (agg-pipeline verify). Needs: bars, tasks, dirty_ranges. Repeat: yes.
+-- Called by: AggGateway.bars_page (agg-pipeline verify). Needs: bars, tasks, dirty_ranges, trading_calendars. Repeat: yes.
 -- Undo: drop function public.agg_bars_page;
 --
 -- One statement, so one snapshot: a tick in between cannot make a right bar look wrong. Columns instead of rows, in one
@@ -16,6 +16,13 @@ returns json language sql stable security definer set search_path = '' set timez
                   'timeframe', d.timeframe, 'from_utc', d.from_utc, 'to_utc', d.to_utc)), '[]')
                   from public.agg_dirty_ranges d
                  where d.canonical_symbol = p_symbol and d.from_utc < p_to_utc and d.to_utc > p_from_utc),
+    'schedules', (select coalesce(json_agg(json_build_object('from_utc', c.from_utc, 'to_utc', c.to_utc, 'sessions', (
+                    select coalesce(json_agg(json_build_array(s.open_utc, s.close_utc) order by s.open_utc), '[]')
+                      from public.trading_sessions s
+                     where s.calendar = c.calendar and s.open_utc < p_to_utc and s.open_utc > p_from_utc - interval '168 hours'
+                       and s.close_utc > p_from_utc))), '[]')
+                    from public.agg_symbol_calendars c
+                   where c.canonical_symbol = p_symbol and c.from_utc < p_to_utc and c.to_utc > p_from_utc),
     'raw', (select json_build_object(
               'timeframe', coalesce(json_agg(b.timeframe), '[]'),
               'ts_us', coalesce(json_agg((extract(epoch from b.ts_utc) * 1000000)::bigint), '[]'),
@@ -44,4 +51,4 @@ $$;
 revoke execute on function public.agg_bars_page(text, timestamptz, timestamptz) from public, anon, authenticated;
 grant execute on function public.agg_bars_page(text, timestamptz, timestamptz) to service_role;
 comment on function public.agg_bars_page(text, timestamptz, timestamptz) is
-  'Raw bars (base timeframe) and live derived bars of a symbol in a range, columns as arrays, times in microseconds since 1970; its tasks; its touched windows. One snapshot.';
+  'Raw bars (base timeframe) and live derived bars of a symbol in a range, columns as arrays, times in microseconds since 1970; its tasks; its touched windows; the sessions that it follows. One snapshot.';

@@ -46,7 +46,7 @@ declare
 begin
   update public.data_agg_state s
      set paused_at_utc = null, paused_until_utc = null, pause_reason = null, paused_by = null,
-         hard_fail_streak = 0, transient_streak = 0, stale_streak = 0, next_run_at = null,
+         hard_fail_streak = 0, transient_streak = 0, stale_streak = 0, stall_streak = 0, next_run_at = null,
          status = case when s.status = 'running' then s.status else 'idle' end,
          status_before = case when s.status = 'running' then 'idle' end
    where s.canonical_symbol = p_symbol and s.timeframe = any (timeframes);

@@ -1,0 +1,89 @@
+"""Commands about trading hours: calendars fills sessions, calendar sets the one that a symbol follows."""
+
+import datetime as dt
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from agg_pipeline.calendars import ALWAYS_OPEN, refresh
+from agg_pipeline.cli.app import command, console
+from agg_pipeline.cli.arguments import Root, parse_day
+from agg_pipeline.cli.target import ROOT, connect
+from agg_pipeline.models import CalendarChange, Calendars
+
+SHOWN = 50
+
+
+@command("calendars")
+def calendars(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[CALENDAR]...", help="Default: all in use.")] = None,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Write the sessions; else only show what would change.")
+    ] = False,
+    root: Root = ROOT,
+) -> None:
+    """Show the trading calendars in use, and fetch their sessions for years ahead; writes with --apply."""
+    with connect(root) as gateway:
+        changes = list(refresh(gateway, dry_run=not apply, names=tuple(names or [])))
+        in_use = gateway.calendars()
+    for result in changes:
+        for change in result.changes[:SHOWN]:
+            console.print(
+                f"{result.calendar}: {change.change} {change.open_utc:%a %Y-%m-%d %H:%M} to "
+                f"{change.close_utc:%a %H:%M}",
+                highlight=False,
+            )
+        if (more := len(result.changes) - SHOWN) > 0:
+            console.print(f"{result.calendar}: ... and {more:,} more")
+    console.print(_table(in_use, changes))
+    for proposal in in_use.proposals:
+        console.print(
+            f"{proposal.symbol} is FX and is taken to trade around the clock: "
+            f"`agg-pipeline calendar {proposal.symbol} {proposal.calendar}`"
+        )
+    if not apply and any(result.added or result.removed for result in changes):
+        console.print("Nothing was written; repeat with --apply to write this.")
+
+
+@command("calendar")
+def calendar(
+    symbol: Annotated[str, typer.Argument()],
+    name: Annotated[str, typer.Argument(metavar="CALENDAR", help="24x7, fx_24x5 or an exchange, as XNYS.")],
+    since: Annotated[
+        str | None, typer.Option("--from", help="First UTC day on which it holds. Default: all of history.")
+    ] = None,
+    root: Root = ROOT,
+) -> None:
+    """Set the trading calendar that a symbol follows. Bars that expect another number of source bars are rebuilt."""
+    day = since and dt.datetime.combine(parse_day(since, "--from"), dt.time(), dt.UTC)
+    with connect(root) as gateway:
+        if name != ALWAYS_OPEN:
+            list(refresh(gateway, dry_run=False, names=(name,)))
+        gateway.set_calendar(symbol, name, begin=day or None)
+    console.print(
+        f"{symbol} follows {name}{f' from {since} on' if since else ''}; the next ticks rebuild what that changes."
+    )
+
+
+def _table(in_use: Calendars, changes: list[CalendarChange]) -> Table:
+    by_name = {result.calendar: result for result in changes}
+    table = Table(title="Trading calendars", title_justify="left")
+    table.add_column("calendar")
+    for column in ("symbols", "known from", "to", "added", "removed", "known otherwise"):
+        table.add_column(column, justify="right")
+    table.add_column("source")
+    for use in in_use.calendars:
+        result = by_name.pop(use.calendar, None)
+        table.add_row(
+            use.calendar, f"{use.symbols:,}",
+            *(f"{bound:%Y-%m-%d}" if bound else "-" for bound in (use.from_utc, use.to_utc)),
+            *_figures(result), use.version or "",
+        )  # fmt: skip
+    for result in by_name.values():
+        table.add_row(result.calendar, "0", "-", "-", *_figures(result), "")
+    return table
+
+
+def _figures(result: CalendarChange | None) -> tuple[str, str, str]:
+    return (f"{result.added:,}", f"{result.removed:,}", f"{len(result.changes):,}") if result else ("-", "-", "-")

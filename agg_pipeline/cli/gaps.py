@@ -1,0 +1,70 @@
+"""The command gaps: which source bars are missing, since when, and whether that means anything."""
+
+import datetime as dt
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from agg_pipeline.cli.app import CommandError, command, console
+from agg_pipeline.cli.arguments import Root, parse_time, parse_timeframe
+from agg_pipeline.cli.target import ROOT, connect
+from agg_pipeline.models import Gap, GapReport
+from agg_pipeline.verify import pages
+
+DAYS = 7
+
+
+@command("gaps")
+def gaps(
+    symbol: Annotated[str, typer.Argument()],
+    timeframe: Annotated[
+        str | None, typer.Argument(metavar="[TIMEFRAME]", help="Whose source is looked at. Default: the shortest.")
+    ] = None,
+    begin: Annotated[str | None, typer.Option("--from", help=f"ISO time, UTC. Default: {DAYS} days ago.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="ISO time, UTC. Default: now.")] = None,
+    closed: Annotated[bool, typer.Option("--closed", help="Also runs in which the market was closed.")] = False,
+    root: Root = ROOT,
+) -> None:
+    """List runs of missing source bars, with their age; count rejected and late ones."""
+    stop = parse_time(end, "--to") if end else dt.datetime.now(dt.UTC)
+    start = parse_time(begin, "--from") if begin else stop - dt.timedelta(days=DAYS)
+    if start >= stop:
+        raise CommandError(f"--from {start:%Y-%m-%d %H:%M} is not before --to {stop:%Y-%m-%d %H:%M}.")
+    name = timeframe and parse_timeframe(timeframe).value
+    with connect(root) as gateway:
+        tasks = [task for task in gateway.health([symbol]) if name is None or task.timeframe == name]
+        if not tasks:
+            raise CommandError(
+                f"There is no task {symbol}{f'/{name}' if name else ''}; `agg-pipeline status` lists all."
+            )
+        reports = [gateway.gaps(tasks[0], max(start, first), min(stop, last)) for first, last in pages(start, stop)]
+    found = [gap for report in reports for gap in report.gaps if closed or gap.kind != "closed"]
+    console.print(_table(f"{tasks[0]} from {start:%Y-%m-%d %H:%M} to {stop:%Y-%m-%d %H:%M} UTC", found))
+    console.print(_summary(reports), highlight=False)
+
+
+def _table(title: str, found: list[Gap]) -> Table:
+    table = Table(title=f"Gaps in the source of {title}", title_justify="left")
+    for column in ("from (UTC)", "to (UTC)", "kind"):
+        table.add_column(column)
+    for column in ("missing", "age"):
+        table.add_column(column, justify="right")
+    for gap in found:
+        age = dt.timedelta(seconds=gap.age_seconds)
+        table.add_row(
+            f"{gap.from_utc:%Y-%m-%d %H:%M}", f"{gap.to_utc:%Y-%m-%d %H:%M}",
+            f"[red]{gap.kind}[/]" if gap.kind == "missing" else gap.kind, f"{gap.missing:,}",
+            f"{age.days} d" if age.days else f"{age.seconds // 3600} h {age.seconds // 60 % 60} min",
+        )  # fmt: skip
+    return table
+
+
+def _summary(reports: list[GapReport]) -> str:
+    missing = sum(gap.missing for report in reports for gap in report.gaps if gap.kind == "missing")
+    quiet = sum(gap.missing for report in reports for gap in report.gaps if gap.kind == "quiet")
+    found, rejected, late = (sum(getattr(report, name) for report in reports) for name in ("found", "rejected", "late"))
+    return (
+        f"{found:,} source bars found, {missing:,} missing, {quiet:,} not traded in quiet minutes, "
+        f"{rejected:,} rejected as not valid, {late:,} came late or were written again."
+    )

@@ -1,0 +1,76 @@
+"""The command logs: what runs have noted in ops_runlog."""
+
+import time
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from agg_pipeline.cli.app import command, console
+from agg_pipeline.cli.arguments import Root
+from agg_pipeline.cli.target import ROOT, connect
+from agg_pipeline.diagnosis import LoggedRun, RunEvent
+from agg_pipeline.errors import TransientError
+
+EVERY_S = 2.0
+_COLOURS = {"success": "green", "failed": "bold red", "transient": "yellow", "hard": "bold red", "lost": "yellow"}
+
+
+@command("logs")
+def logs(
+    symbol: Annotated[str | None, typer.Option("--symbol", help="Only outcomes of this symbol's tasks.")] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Only what failed.")] = False,
+    runs: Annotated[int, typer.Option("--runs", min=1, max=500, help="Newest runs to show.")] = 10,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is noted, until Ctrl-C.")] = False,
+    root: Root = ROOT,
+) -> None:
+    """Show what the newest runs did, task by task: outcome, figures, error."""
+    told: set[tuple[object, ...]] = set()
+    with connect(root) as gateway:
+        while True:
+            try:
+                for run in gateway.recent_runs(None, limit=runs):
+                    for key, line, bad, about in _lines(run):
+                        if key not in told:
+                            told.add(key)
+                            if (bad or not failed) and (symbol is None or about in (None, symbol)):
+                                console.print(line, highlight=False, soft_wrap=True)
+            except TransientError as exc:
+                if not follow:
+                    raise
+                console.print(f"[yellow]{escape(str(exc))}[/]", highlight=False, soft_wrap=True)
+            if not follow:
+                break
+            time.sleep(EVERY_S)
+
+
+def _lines(run: LoggedRun) -> Iterator[tuple[tuple[object, ...], str, bool, str | None]]:
+    """Lines of a run: an identity, the text, whether it tells of a failure, and the symbol that it is about."""
+    name = f"{run.run_id[:8]} "
+    start = f"{run.started_at:%Y-%m-%d %H:%M:%S} {name}{run.job_name} started by {run.trigger}"
+    yield (run.run_id, "start"), escape(start), False, None
+    for n, event in enumerate(run.events):
+        if "/" in event.checkpoint:
+            outcome = str(event.details.get("outcome", "?"))
+            yield (
+                (run.run_id, n),
+                f"{event.ts:%Y-%m-%d %H:%M:%S} {name}{_outcome(event, outcome)}",
+                outcome != "success",
+                event.checkpoint.rpartition("/")[0],
+            )
+        elif event.checkpoint == "selected_due_tasks":
+            text = f"{event.ts:%Y-%m-%d %H:%M:%S} {name}{event.details.get('task_count', '?')} tasks are due"
+            yield (run.run_id, n), escape(text), False, None
+    if run.finished_at is not None:
+        error = f": {escape(str(run.stats['error']))}" if run.stats.get("error") else ""
+        ended = f"[{_COLOURS.get(run.status, 'yellow')}]{escape(run.status)}[/]{error}"
+        text = f"{run.finished_at:%Y-%m-%d %H:%M:%S} {name}ended: {ended}"
+        yield (run.run_id, "end"), text, run.status != "success", None
+
+
+def _outcome(event: RunEvent, outcome: str) -> str:
+    figures = {key: value for key, value in event.details.items() if isinstance(value, int) and value}
+    said = ", ".join(f"{key} {value:,}" for key, value in figures.items())
+    error = f": {event.details['error']}" if event.details.get("error") else ""
+    return f"{escape(event.checkpoint)} [{_COLOURS.get(outcome, 'yellow')}]{outcome}[/] {escape(said + error)}".rstrip()

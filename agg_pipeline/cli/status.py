@@ -1,0 +1,63 @@
+"""The command status: whether all is well, and if not, where and why."""
+
+import json
+import time
+from typing import Annotated
+
+import typer
+from rich.console import Group
+from rich.live import Live
+
+from agg_pipeline.cli.app import CommandError, command, console
+from agg_pipeline.cli.arguments import Root
+from agg_pipeline.cli.report import bar_table, status_table
+from agg_pipeline.cli.target import ROOT, connect
+from agg_pipeline.errors import TransientError
+from agg_pipeline.gateway import AggGateway
+from agg_pipeline.models import TaskHealth
+
+EVERY_S = 5.0
+
+
+@command("status")
+def status(
+    symbols: Annotated[list[str] | None, typer.Argument(help="Only these symbols.")] = None,
+    bars: Annotated[bool, typer.Option("--bars", help="Count bars by quality too (reads all of them).")] = False,
+    trouble: Annotated[bool, typer.Option("--trouble", help="Only tasks that are not current.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, all that is known of each task.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help=f"Again every {EVERY_S:.0f} s, until Ctrl-C.")] = False,
+    root: Root = ROOT,
+) -> None:
+    """One line per task: state and why, lag, backlog, how complete the last hour and day are."""
+    with connect(root) as gateway:
+        health = _health(gateway, symbols, trouble)
+        if as_json:
+            print(json.dumps([task.model_dump(mode="json", by_alias=True) for task in health], indent=1))
+        elif watch:
+            _watch(gateway, symbols, trouble)
+        else:
+            console.print(status_table(health))
+            if bars:
+                console.print(bar_table(gateway.bar_summary(symbols), health))
+
+
+def _health(gateway: AggGateway, symbols: list[str] | None, trouble: bool) -> list[TaskHealth]:
+    health = gateway.health(symbols)
+    if not health:
+        known = sorted({task.symbol for task in gateway.health()})
+        asked = f"There are no tasks of {', '.join(symbols)}." if symbols else "There are no tasks."
+        raise CommandError(
+            f"{asked} There are: {', '.join(known)}." if known else f"{asked} Load bars first: agg-pipeline load FILE."
+        )
+    return [task for task in health if task.state != "current"] if trouble else health
+
+
+def _watch(gateway: AggGateway, symbols: list[str] | None, trouble: bool) -> None:
+    with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
+        while True:
+            try:
+                table = status_table(_health(gateway, symbols, trouble))
+                live.update(Group(table, f"{time.strftime('%H:%M:%S')}, Ctrl-C ends"), refresh=True)
+            except TransientError as exc:  # a database that restarts is no reason to stop looking
+                live.update(str(exc), refresh=True)
+            time.sleep(EVERY_S)

@@ -1,0 +1,78 @@
+"""What the doctor asks a database, in SQL that every state of the predecessor's understands."""
+
+_LENGTHS = """(values ('1m', interval '1 minute'), ('5m', interval '5 minutes'), ('15m', interval '15 minutes'),
+  ('1h', interval '1 hour'), ('4h', interval '4 hours'), ('1d', interval '24 hours')) tf (timeframe, length)"""
+
+COLUMNS = """
+select c.relname as table_name, a.attname as column_name, c.relrowsecurity from pg_class c
+  join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+ where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p') and c.relname = any (%s)"""
+FUNCTIONS = """
+select p.proname, coalesce(p.proargnames[1:p.pronargs], '{}') as arguments, p.prosrc,
+       has_function_privilege('anon', p.oid, 'execute')
+       or has_function_privilege('authenticated', p.oid, 'execute') as is_open
+  from pg_proc p where p.pronamespace = 'public'::regnamespace and p.prokind = 'f'"""
+GRANTS = """
+select c.relname,
+       has_table_privilege('anon', c.oid, 'select, insert, update, delete')
+       or has_table_privilege('authenticated', c.oid, 'select, insert, update, delete') as is_open,
+       array(select kind from unnest(array['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) kind
+              where has_table_privilege('service_role', c.oid, kind)) as service_role
+  from pg_class c where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p') and c.relname = any (%s)"""
+# Columns that a state may lack are read through JSON.
+ASSETS = """
+select canonical_symbol as symbol, asset_class, coalesce(active, false) or coalesce(test_active, false) as is_active,
+       to_jsonb(a) ->> 'trading_calendar' as trading_calendar
+  from public.core_asset_registry_all a order by 1"""
+TASKS = f"""
+select s.canonical_symbol as symbol, s.timeframe, s.source_timeframe, a.base,
+       coalesce((to_jsonb(s) ->> 'agg_start_utc')::timestamptz, '2025-07-01 00:00:00+00') as start,
+       s.last_agg_bar_ts_utc as cursor, s.status,
+       coalesce((to_jsonb(s) ->> 'enabled')::boolean, true) as enabled, s.running_started_at_utc as running_since,
+       newest.ts_utc as newest,
+       not exists (select from public.data_bars b
+                    where b.canonical_symbol = s.canonical_symbol and b.timeframe = a.base
+                      and b.ts_utc >= s.last_agg_bar_ts_utc
+                      and b.ts_utc < s.last_agg_bar_ts_utc + tf.length) as is_empty_at_cursor
+  from public.data_agg_state s
+  left join (select canonical_symbol,
+                    coalesce(base_timeframe, case ingest_class when 'B' then '5m' else '1m' end) as base
+               from public.core_asset_registry_all) a on a.canonical_symbol = s.canonical_symbol
+  left join {_LENGTHS} on tf.timeframe = s.timeframe
+  left join lateral (select b.ts_utc from public.data_bars b
+                      where b.canonical_symbol = s.canonical_symbol and b.timeframe = a.base and b.ts_utc <= now()
+                      order by b.ts_utc desc limit 1) newest on true
+ order by 1, tf.length"""  # noqa: S608 - no value from outside
+# The rule of agg_source_bars, for databases that do not have it yet; a test holds the two together.
+_REASON = """
+case when not isfinite(b.ts_utc) or b.ts_utc <> date_bin(tf.length, b.ts_utc, '2001-01-01 00:00:00+00')
+       then 'time off the grid'
+     when b.open is null or b.high is null or b.low is null or b.close is null then 'price missing'
+     when not (greatest(b.open, b.high, b.low, b.close) < 'Infinity'
+               and least(b.open, b.high, b.low, b.close) > '-Infinity')
+       then 'price not finite'
+     when b.high < b.low then 'high below low'
+     when b.open not between b.low and b.high then 'open outside low to high'
+     when b.close not between b.low and b.high then 'close outside low to high'
+     when b.vol < 0 or b.vol >= 'Infinity' then 'volume negative or not finite' end"""
+UNSOUND = f"""
+select 'data_bars' as table, b.canonical_symbol as symbol, b.timeframe, {_REASON} as reason, count(*) as rows
+  from public.data_bars b join {_LENGTHS} using (timeframe)
+ where b.timeframe in ('1m', '5m') and b.ts_utc >= %(since)s and {_REASON} is not null
+ group by 1, 2, 3, 4
+union all
+select 'derived_data_bars', b.canonical_symbol, b.timeframe, {_REASON}, count(*)
+  from public.derived_data_bars b join {_LENGTHS} using (timeframe)
+ where b.deleted_at is null and b.timeframe <> '1m' and b.ts_utc >= %(since)s and {_REASON} is not null
+ group by 1, 2, 3, 4
+union all
+select 'derived_data_bars', b.canonical_symbol, b.timeframe, 'raw bar in the wrong table', count(*)
+  from public.derived_data_bars b
+ where b.deleted_at is null and b.timeframe = '1m' and b.ts_utc >= %(since)s group by 1, 2, 3
+union all
+select 'derived_data_bars', b.canonical_symbol, b.timeframe, 'live twice', sum(b.n - 1)::bigint
+  from (select canonical_symbol, timeframe, count(*) as n from public.derived_data_bars
+         where deleted_at is null and ts_utc >= %(since)s and not exists (
+               select from pg_indexes where schemaname = 'public' and indexname = 'uq_derived_active_symbol_tf_ts')
+         group by canonical_symbol, timeframe, ts_utc having count(*) > 1) b group by 1, 2, 3
+ order by 1, 2, 3, 4"""  # noqa: S608 - no value from outside

@@ -1,0 +1,110 @@
+"""Look at a project over its REST API: what the key can see. The rest needs a database URL, and the report says so."""
+
+import datetime as dt
+from collections.abc import Iterator
+from typing import Any
+
+from agg_pipeline.doctor.facts import PREDECESSOR_RPCS, TABLES, Asset, Facts, TaskFacts
+from agg_pipeline.errors import GatewayError
+from agg_pipeline.timeframes import Timeframe
+from agg_pipeline.transport.rest import RestTransport
+
+_PAGE = 1000  # of a longer answer a hosted API sends so many rows and does not say so
+_FIRST_START = dt.datetime(2025, 7, 1, tzinfo=dt.UTC)  # the predecessor's, before it had a column for it
+UNSEEN = (
+    "which migrations are recorded",
+    "grants, row level security and who may call what",
+    "whether the 1h function is the broken one",
+    "rows that are unsound in themselves",
+)
+
+
+def look(transport: RestTransport) -> Facts:
+    """Facts of the project behind a REST API. Raises GatewayError."""
+    described = transport.get("")
+    columns = {
+        table: frozenset(shape.get("properties", {}))
+        for table, shape in described.get("definitions", {}).items()
+        if table in TABLES
+    }
+    functions = {
+        path.removeprefix("/rpc/"): [_arguments(methods)]
+        for path, methods in described.get("paths", {}).items()
+        if path.startswith("/rpc/")
+    }
+    contract = transport.call("agg_contract", {}) if "agg_contract" in functions else 0
+    bases: dict[str, str] = {}
+    assets = []
+    for row in _rows(transport, columns, "core_asset_registry_all", "canonical_symbol"):
+        symbol = row["canonical_symbol"]
+        bases[symbol] = row.get("base_timeframe") or ("5m" if row.get("ingest_class") == "B" else "1m")
+        is_active = bool(row.get("active") or row.get("test_active"))
+        assets.append(Asset(symbol, row.get("asset_class"), is_active, row.get("trading_calendar")))
+    tasks = _rows(transport, columns, "data_agg_state", "canonical_symbol,timeframe")
+    return Facts(
+        columns=columns,
+        functions=functions,
+        doubled=frozenset(name for name in PREDECESSOR_RPCS if name in functions and _is_doubled(transport, name)),
+        contract=contract if isinstance(contract, int) else 0,
+        assets=assets,
+        tasks=[_task(transport, row, bases.get(row["canonical_symbol"])) for row in tasks],
+        unseen=UNSEEN,
+    )
+
+
+def _arguments(methods: Any) -> tuple[str, ...]:
+    body: dict[str, Any] = next((p for p in methods.get("post", {}).get("parameters", []) if p.get("in") == "body"), {})
+    return tuple(body.get("schema", {}).get("properties", {}))
+
+
+def _is_doubled(transport: RestTransport, function: str) -> bool:
+    """Called with a value that no version of it can read, so that nothing runs, whichever is chosen."""
+    texts, typed = PREDECESSOR_RPCS[function]
+    try:
+        transport.call(function, {**dict.fromkeys(texts.split(", "), "?"), typed: "?"})
+    except GatewayError as exc:
+        return exc.code == "PGRST203"
+    return False
+
+
+def _rows(
+    transport: RestTransport, columns: dict[str, frozenset[str]], table: str, order: str
+) -> Iterator[dict[str, Any]]:
+    offset = 0
+    while table in columns:
+        page = transport.get(table, select="*", order=order, limit=str(_PAGE), offset=str(offset))
+        yield from page
+        if len(page) < _PAGE:
+            return
+        offset += _PAGE
+
+
+def _task(transport: RestTransport, row: dict[str, Any], base: str | None) -> TaskFacts:
+    cursor, started = _time(row["last_agg_bar_ts_utc"]), _time(row["running_started_at_utc"])
+    newest, is_empty = None, True
+    if base is not None:
+        bars = {"select": "ts_utc", "canonical_symbol": f"eq.{row['canonical_symbol']}", "timeframe": f"eq.{base}"}
+        now = dt.datetime.now(dt.UTC).isoformat()
+        last = transport.get("data_bars", **bars, ts_utc=f"lte.{now}", order="ts_utc.desc", limit="1")
+        newest = _time(last[0]["ts_utc"]) if last else None
+        if cursor is not None and row["timeframe"] in list(Timeframe):
+            end = cursor + Timeframe(row["timeframe"]).length
+            window = f"(ts_utc.gte.{cursor.isoformat()},ts_utc.lt.{end.isoformat()})"
+            is_empty = not transport.get("data_bars", **bars, **{"and": window}, limit="1")
+    return TaskFacts(
+        symbol=row["canonical_symbol"],
+        timeframe=row["timeframe"],
+        source_timeframe=row["source_timeframe"],
+        base=base,
+        start=_time(row.get("agg_start_utc")) or _FIRST_START,
+        cursor=cursor,
+        status=row["status"],
+        enabled=row.get("enabled", True),
+        running_since=started,
+        newest=newest,
+        is_empty_at_cursor=is_empty,
+    )
+
+
+def _time(text: str | None) -> dt.datetime | None:
+    return dt.datetime.fromisoformat(text).astimezone(dt.UTC) if text else None

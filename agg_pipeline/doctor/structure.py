@@ -1,0 +1,129 @@
+"""What the structure of a project says: which database it is, its functions, tables and rights."""
+
+from collections.abc import Iterator, Sequence
+
+from agg_pipeline.doctor.facts import Facts
+from agg_pipeline.doctor.finding import AGAIN, MIGRATE, PLAN, Finding, Severity, some
+from agg_pipeline.gateway import CONTRACT, FUNCTIONS
+from agg_pipeline.migrations import Migration
+
+_INGESTERS_TABLES = ("data_bars", "core_asset_registry_all")
+
+
+def state_of(facts: Facts) -> str:
+    """Which database this is, in words."""
+    if facts.contract >= CONTRACT:
+        return f"agg_pipeline, contract {facts.contract}"
+    if facts.contract:
+        return f"an older agg_pipeline, contract {facts.contract} (this one needs {CONTRACT})"
+    if facts.recorded and "lease_token" in facts.columns.get("data_agg_state", ()):
+        return "a migration to agg_pipeline that broke off"
+    if "data_agg_state" not in facts.columns:
+        return "no aggregator yet" + (", but raw bars" if "data_bars" in facts.columns else ": an empty project")
+    parts = ["before its phase 5" if _lacking_columns(facts) else "since its phase 5"]
+    if "agg_finish" in facts.doubled:
+        parts.append("with two agg_finish")
+    if facts.has_hour_of_010:
+        parts.append("with the 1h function of its migration 010")
+    parts.append(f"health tables {_health_shape(facts)}")
+    return f"the predecessor, {', '.join(parts)}"
+
+
+def version_findings(facts: Facts, pending: Sequence[Migration]) -> Iterator[Finding]:
+    files = (
+        f"{len(pending)} files are pending: {some([m.path.name for m in pending], 3)}"
+        if pending
+        else "no file is pending"
+    )
+    if facts.contract < CONTRACT:
+        missing = sorted(FUNCTIONS - facts.functions.keys())
+        yield Finding(
+            Severity.ERROR,
+            "version",
+            f"this is {state_of(facts)}; of the functions that this package calls {len(missing)} are missing: "
+            f"{some(missing, 5)}. {files}",
+            MIGRATE if pending else AGAIN,
+        )
+        if tables := sorted({"data_bars", "derived_data_bars", "data_agg_state", "ops_runlog"} - facts.columns.keys()):
+            yield Finding(Severity.WARNING, "tables", f"missing: {', '.join(tables)}", f"{MIGRATE}, which makes them")
+        if columns := _lacking_columns(facts):
+            yield Finding(
+                Severity.WARNING, "tables", f"data_agg_state lacks {', '.join(columns)}", f"{MIGRATE}, which adds them"
+            )
+        yield Finding(
+            Severity.NOTE, "not checked", "bars against their source bars, which needs our functions",
+            f"{MIGRATE}, then {PLAN}, which writes nothing",
+        )  # fmt: skip
+    elif pending:
+        yield Finding(Severity.WARNING, "version", files, MIGRATE)
+
+
+def function_findings(facts: Facts, pending: Sequence[Migration]) -> Iterator[Finding]:
+    mend = MIGRATE if pending else AGAIN
+    if facts.doubled:
+        yield Finding(
+            Severity.ERROR,
+            "functions",
+            f"there twice: {', '.join(sorted(facts.doubled))}. Over the REST API every call is refused (PGRST203): "
+            "the predecessor's tasks stay running, and its run says success",
+            f"{mend}, which leaves one of each",
+        )
+    if facts.contract >= CONTRACT and (missing := sorted(FUNCTIONS - facts.functions.keys())):
+        yield Finding(Severity.ERROR, "functions", f"missing: {', '.join(missing)}", mend)
+    if facts.has_hour_of_010 and facts.contract < CONTRACT:
+        yield Finding(
+            Severity.ERROR,
+            "functions",
+            "aggregate_5m_to_1h_window fails at every hour that it has a bar to store for",
+            MIGRATE,
+        )
+
+
+def rights_findings(facts: Facts, pending: Sequence[Migration]) -> Iterator[Finding]:
+    mend = MIGRATE if pending else AGAIN
+    if facts.open_to_browsers:
+        yield Finding(
+            Severity.ERROR,
+            "grants",
+            f"anyone with the public key may use {some(facts.open_to_browsers)} (anon, authenticated)",
+            f"{mend}, which closes them",
+        )
+    if facts.without_rls:
+        yield Finding(Severity.WARNING, "grants", f"no row level security on {', '.join(facts.without_rls)}", mend)
+    extra = facts.extra_grants or {}
+    ours = [f"{table} ({', '.join(kinds)})" for table, kinds in extra.items() if table not in _INGESTERS_TABLES]
+    if ours:
+        yield Finding(
+            Severity.WARNING, "grants", f"service_role may more than it needs on {', '.join(ours)}",
+            f"{mend}, which takes it away",
+        )  # fmt: skip
+    for table in _INGESTERS_TABLES:
+        if kinds := extra.get(table):
+            yield Finding(
+                Severity.NOTE,
+                "grants",
+                f"service_role may {', '.join(kinds)} on {table}, which is the ingester's: kept",
+                f"If the ingester needs it not: revoke {', '.join(kinds).lower()} on public.{table} from service_role;",
+            )
+
+
+def health_findings(facts: Facts) -> Iterator[Finding]:
+    if _health_shape(facts) == "of the validator":
+        yield Finding(
+            Severity.NOTE,
+            "tables",
+            "ops_issues or quality_workerhealth has the validator's shape: kept, and runs are not reported there",
+            f"To have them, rename both (alter table public.ops_issues rename to validator_issues;), then {AGAIN}",
+        )
+
+
+def _lacking_columns(facts: Facts) -> list[str]:
+    has = facts.columns.get("data_agg_state", frozenset())
+    return [name for name in ("is_mandatory", "agg_start_utc", "enabled", "task_priority") if has and name not in has]
+
+
+def _health_shape(facts: Facts) -> str:
+    shapes = [facts.columns[table] for table in ("ops_issues", "quality_workerhealth") if table in facts.columns]
+    if not shapes:
+        return "absent"
+    return "of its newer worker" if all("env_name" in shape for shape in shapes) else "of the validator"

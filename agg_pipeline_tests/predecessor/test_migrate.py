@@ -1,0 +1,109 @@
+"""The migration of a live database: broken off, begun twice at once, undone in part by older SQL."""
+
+import concurrent.futures
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from typer.testing import CliRunner
+
+from agg_pipeline.cli import app
+from agg_pipeline.doctor.database import look
+from agg_pipeline.local import Stack
+from agg_pipeline.migrations import MIGRATIONS, Migration, MigrationError, migrate, migrations
+from agg_pipeline_tests.predecessor.states import HERE, bring_to, build
+from agg_pipeline_tests.sql.helpers import fresh_database, scalar
+
+
+@pytest.fixture
+def dsn(stack: Stack) -> Iterator[str]:
+    """The predecessor's database, without bars."""
+    with fresh_database(stack.dsn, "live_project") as own:
+        with psycopg.connect(own, autocommit=True) as db:
+            build(db, history=False)
+            bring_to(db, "phase_5")
+        yield own
+
+
+def recorded(dsn: str) -> set[str]:
+    with psycopg.connect(dsn) as db:
+        return set(scalar(db, "select array_agg(version) from supabase_migrations.schema_migrations") or [])
+
+
+def test_a_file_that_fails_changes_nothing_and_the_next_attempt_goes_on_there(dsn: str, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(MIGRATIONS, tmp_path / "migrations"))
+    broken = folder / "20261123090750_broken.sql"
+    broken.write_text("create table public.half (); select 1 / 0;")
+    with pytest.raises(MigrationError, match=r"20261123090750_broken\.sql failed: 22012 division by zero"):
+        migrate(dsn, folder=folder)
+    before = [m.version for m in migrations() if m.version < "20261123090750"]
+    assert recorded(dsn) == set(before)
+    with psycopg.connect(dsn) as db:
+        assert scalar(db, "select to_regclass('public.half')") is None
+
+    found = json.loads(CliRunner().invoke(app, ["doctor", "--json", "--database-url", as_url(dsn)]).stdout)
+    assert found["state"] == "a migration to agg_pipeline that broke off"
+    assert len(found["pending"]) == len(migrations()) - len(before)
+
+    assert len(migrate(dsn)) == len(migrations()) - len(before)
+    assert recorded(dsn) == {m.version for m in migrations()}
+    assert look(dsn).contract == 1
+
+
+def test_a_file_that_cannot_be_recorded_changes_nothing(dsn: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as db:
+        db.execute("create schema supabase_migrations")
+        db.execute(
+            "create table supabase_migrations.schema_migrations "
+            "(version text primary key, statements text[], name text, "
+            "check (name <> 'timeframes'))"
+        )
+        with pytest.raises(MigrationError, match=r"timeframes\.sql failed: 23514"):
+            migrate(dsn)
+        assert scalar(db, "select to_regclass('public.agg_timeframes')") is None
+
+
+def test_a_connection_that_is_cut_in_the_middle_is_one_line_and_the_next_attempt_goes_on(dsn: str) -> None:
+    def cut(migration: Migration) -> None:
+        if migration.topic == "fn_agg_store":
+            with psycopg.connect(dsn, autocommit=True) as killer:
+                killer.execute(
+                    "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() "
+                    "and pid <> pg_backend_pid()"
+                )
+
+    with pytest.raises(MigrationError, match=r"fn_agg_store\.sql failed: .*It changed nothing") as broken:
+        migrate(dsn, on_apply=cut)
+    assert "\n" not in str(broken.value)
+    assert len(migrate(dsn)) == sum(m.version >= "20261123091200" for m in migrations())
+    assert look(dsn).contract == 1
+
+
+def test_two_at_once_take_turns(dsn: str) -> None:
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        done = [pool.submit(migrate, dsn) for _ in range(2)]
+        assert sorted(len(one.result(timeout=60)) for one in done) == [0, len(migrations())]
+
+
+def test_older_sql_that_was_run_over_ours_is_named_and_mended(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPABASE_DB_URL", as_url(dsn))
+    migrate(dsn)
+    with psycopg.connect(dsn, autocommit=True) as db:
+        db.execute((HERE / "old_finish.sql").read_bytes())
+        db.execute("create function of_the_user() returns int language sql as 'select 1'")
+        db.execute("create function of_the_user(n int) returns int language sql as 'select 1'")  # no business of ours
+    found = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).stdout)
+    [doubled] = [f for f in found["findings"] if f["found"].startswith("there twice: agg_finish.")]
+    assert doubled["remedy"].startswith("agg-pipeline migrate --again")
+    assert "Nothing to do" in CliRunner().invoke(app, ["migrate"]).stdout
+    again = CliRunner().invoke(app, ["migrate", "--again"])
+    assert f"{len(migrations())} migrations applied." in again.stdout, again.output
+    assert look(dsn).doubled == frozenset()
+
+
+def as_url(dsn: str) -> str:
+    values = psycopg.conninfo.conninfo_to_dict(dsn)
+    return f"postgresql://{values['user']}:{values['password']}@{values['host']}:{values['port']}/{values['dbname']}"

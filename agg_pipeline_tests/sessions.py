@@ -1,0 +1,27 @@
+"""Sessions for the tests, put into the database as the job puts them."""
+
+import functools
+from typing import Any
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from agg_pipeline.calendars import sessions_of
+
+
+@functools.cache
+def _json(calendar: str, first_year: int, last_year: int) -> dict[str, Any]:
+    return sessions_of(calendar, first_year=first_year, last_year=last_year).model_dump(mode="json")
+
+
+def fill_sessions(db: psycopg.Connection, *calendars: str, years: tuple[int, int] = (2010, 2027)) -> None:
+    for calendar in calendars:
+        db.execute("select public.agg_refresh_calendar(%s, false)", [Jsonb(_json(calendar, *years))])
+
+
+def follow(db: psycopg.Connection, symbol: str, calendar: str, since: str | None = None) -> None:
+    """From ``since`` (a UTC day; None: always) the symbol follows a calendar, whose sessions are filled."""
+    unfilled = "select from trading_calendars where calendar = %s and calendar <> '24x7' and from_utc is null"
+    if db.execute(unfilled, [calendar]).fetchone() is not None:
+        fill_sessions(db, calendar)
+    db.execute("select public.agg_set_calendar(%s, %s, %s)", [symbol, calendar, since and f"{since}T00:00Z"])
