@@ -74,6 +74,9 @@ faults: $(STAMP) ## Break it on purpose: the table of docs/reliability.md
 	AGG_FAULTS=$(or $(AGG_FAULTS),2) AGG_FAULT_TABLE=docs/reliability.md $(BIN)/python -m pytest -m 'not bench' \
 		agg_pipeline_tests/faults $(ARGS)
 
+docs: $(STAMP) ## Write docs/sql-api.md anew, from the comments in the database
+	$(BIN)/python -m agg_pipeline_tests.sql_api
+
 bench: $(STAMP) ## Measure; one JSON line a figure
 	$(BIN)/python -m pytest -m bench -s $(ARGS)
 
