@@ -51,7 +51,7 @@ def _why(task: TaskHealth) -> str:
 
 
 _ADVICE: dict[State, str] = {
-    "failed": "mend what the error names; `explain {symbol} {timeframe} {window}` shows the source rows. It is tried again",
+    "failed": "mend what the error names; `explain {symbol} {timeframe} {window}` shows the source rows",
     "stalled": "look at `logs --symbol {symbol}`, and whether daemon and schedule run",
     "disabled": "mend the cause, then `resume {symbol} {timeframe}`",
     "paused": "`resume {symbol} {timeframe}` when the reason is gone",

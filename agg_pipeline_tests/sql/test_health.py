@@ -112,6 +112,14 @@ def test_without_any_bar_it_waits_for_data(db: psycopg.Connection) -> None:
     assert (row["lag_windows"], row["lag_seconds"], row["backlog_windows"]) == (None, None, None)
 
 
+def test_a_new_feed_has_no_hours_yet(db: psycopg.Connection) -> None:
+    register(db, "EURUSD")
+    put(db, "EURUSD", "10:00", 10)
+    settle(db, "10:11")
+    assert states(db, "10:11") == everywhere("current") | {"4h": "waiting for data", "1d": "waiting for data"}
+    assert health(db, "10:11", timeframe="4h")["reason"] == "its source 1h has no bar yet"
+
+
 def test_a_feed_that_stops_in_open_hours_is_waited_for(eurusd: psycopg.Connection) -> None:
     assert states(eurusd, "11:16")["5m"] == "current"
     row = health(eurusd, "11:17")

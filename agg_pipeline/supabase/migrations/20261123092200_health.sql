@@ -25,7 +25,10 @@ begin
               from unnest(tstzmultirange(tstzrange(p_from_utc, p_to_utc)) - p_closed) open) aligned, unnest(aligned.runs) run);
 end $$;
 
-create or replace function public._agg_health(p_symbols text[], p_now_utc timestamptz)
+-- Their columns may have been others.
+drop view if exists public.v_aggregation_health;
+drop function if exists public._agg_health(text[], timestamptz);
+create function public._agg_health(p_symbols text[], p_now_utc timestamptz)
 returns table (
   canonical_symbol text, timeframe text, source_timeframe text, state text, reason text,
   lag_windows integer, lag_seconds bigint, backlog_windows integer, touched_windows integer, source_silent_seconds bigint,
@@ -165,7 +168,9 @@ select j.*, w.state, w.reason
 select j.canonical_symbol, j.timeframe, j.source_timeframe, j.state,
        -- Whoever waits for another task says so: that one is to be looked at.
        case when j.state in ('waiting for source', 'waiting for data') and source.state <> 'current'
-            then format('its source %s is %s', source.timeframe, source.state) else j.reason end,
+            then format('its source %s is %s', source.timeframe, source.state)
+            when j.state = 'waiting for data' and source.timeframe is not null
+            then format('its source %s has no bar yet', source.timeframe) else j.reason end,
        j.lag_windows, j.lag_seconds, j.backlog_windows, coalesce(j.touched, 0), j.silent_seconds,
        case when j.expected_hour > 0 then least(1, j.hour_bars / j.expected_hour::double precision) end,
        case when j.expected_day > 0 then least(1, j.day_bars / j.expected_day::double precision) end,
@@ -193,7 +198,6 @@ returns text language sql immutable set search_path = '' as $$
               else p_seconds / 86400 || ' days' end
 $$;
 
-drop view if exists public.v_aggregation_health;  -- its columns may have been others
 create view public.v_aggregation_health with (security_invoker = true) as select * from public._agg_health(null, now());
 revoke all on table public.v_aggregation_health from public, anon, authenticated, service_role;
 comment on view public.v_aggregation_health is
