@@ -99,6 +99,8 @@ def check_bars(
 
 
 def _check_tables(gateway: AggGateway, task: TaskHealth, begin: dt.datetime, end: dt.datetime) -> Iterator[CheckResult]:
+    if task.newest_source_utc is None:  # nothing is built yet: perhaps because of them
+        end = max(end, dt.datetime.now(dt.UTC))
     misplaced = gateway.misplaced_rows(task.symbol, begin, end)
     for check, kind in (("right_table", "wrong table"), ("no_duplicates", "duplicate")):
         result = CheckResult(check, task.symbol, Timeframe.M1.value, of_raw=True, checked=1)

@@ -19,6 +19,7 @@ class SourceRow(Wire):
     low: float | str | None
     close: float | str | None
     vol: float | str | None
+    trade_count: int | None
 
 
 class Revision(Wire):

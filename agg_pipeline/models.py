@@ -105,6 +105,7 @@ class TaskHealth(Task):
     status: str
     enabled: bool
     cursor_utc: AwareDatetime | None
+    next_window_utc: AwareDatetime = Field(description="The next one that has source bars; else that at the cursor.")
     first_window_utc: AwareDatetime
     newest_source_utc: AwareDatetime | None
     lag_windows: int | None
@@ -130,8 +131,12 @@ class TaskHealth(Task):
         """Whether somebody has to look at it. What waits for another task of its symbol is no news beside that one."""
         if self.state in ("failed", "stalled") or (self.state == "disabled" and self.status == "disabled"):
             return "error"
-        waits_for_feed = self.state == "waiting for source" and not (self.reason or "").startswith("its source")
-        return "warn" if waits_for_feed else None
+        return "warn" if self.state == "waiting for source" and not self.waits_for_task else None
+
+    @property
+    def waits_for_task(self) -> bool:
+        """Whether it waits for another task of its symbol, which is the one to look at."""
+        return (self.reason or "").startswith("its source ")
 
     @property
     def is_paused(self) -> bool:

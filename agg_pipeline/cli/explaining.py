@@ -70,18 +70,18 @@ def verdict(told: Explanation, task: TaskHealth, now: dt.datetime) -> str:
 def _source_table(told: Explanation) -> Table:
     table = Table(title=f"{told.source_timeframe} bars in {told.source_table}", title_justify="left")
     table.add_column("time (UTC)", no_wrap=True)
-    for name in ("open", "high", "low", "close", "volume"):
+    for name in ("open", "high", "low", "close", "volume", "trades"):
         table.add_column(name, justify="right")
     table.add_column("written (UTC)", no_wrap=True)
     table.add_column("")
     rows = {row.ts_utc: row for row in told.source}
     for ts in sorted({*rows, *told.absent}):
         if (row := rows.get(ts)) is None:
-            table.add_row(_time(ts), *[""] * 6, "[red]missing[/]")
+            table.add_row(_time(ts), *[""] * 7, "[red]missing[/]")
             continue
         said = f"[red]rejected: {row.reject_reason}[/]" if row.reject_reason else ""
         said = said or ("[yellow]outside of trading hours[/]" if row.off_session else "")
-        prices = [_number(value) for value in (row.open, row.high, row.low, row.close, row.vol)]
+        prices = [_number(value) for value in (row.open, row.high, row.low, row.close, row.vol, row.trade_count)]
         table.add_row(_time(ts), *prices, f"{row.written_at:%Y-%m-%d %H:%M:%S}", said)
     return table
 

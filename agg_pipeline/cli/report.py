@@ -36,7 +36,7 @@ def status_table(tasks: Sequence[TaskHealth]) -> Table:
         table.add_row(
             str(task),
             f"[{COLOURS[task.state]}]{task.state}[/]",
-            _time(task.cursor_utc),
+            _time(task.next_window_utc),
             "-" if task.lag_windows is None else f"{task.lag_windows:,}",
             _percent(task.completeness_hour),
             _percent(task.completeness_day),
@@ -46,8 +46,30 @@ def status_table(tasks: Sequence[TaskHealth]) -> Table:
 
 
 def _why(task: TaskHealth) -> str:
-    at_work = f"run {task.lease_owner[:8]} is at work" if task.lease_owner else None
+    at_work = f"run {task.lease_owner[:8]} has it until {_time(task.lease_expires_at)}" if task.lease_owner else None
     return ". ".join(text for text in (task.reason, task.last_error, at_work) if text)
+
+
+_ADVICE: dict[State, str] = {
+    "failed": "mend what the error names; `explain {symbol} {timeframe} {window}` shows the source rows",
+    "stalled": "look at `logs --symbol {symbol}`, and whether daemon and schedule run",
+    "disabled": "mend the cause, then `resume {symbol} {timeframe}`",
+    "paused": "`resume {symbol} {timeframe}` when the reason is gone",
+    "waiting for source": "look at the feed; if its market is closed now, at `calendars`",
+    "waiting for data": "load bars, or look with `check --symbol {symbol}` where the feed writes them",
+}
+
+
+def advice(tasks: Iterable[TaskHealth]) -> list[str]:
+    """What to do about each state that needs somebody, by the example of the first task that is in it."""
+    told = {}
+    for task in tasks:
+        if task.state in _ADVICE and task.state not in told and not task.waits_for_task:
+            window = f"{task.next_window_utc:%Y-%m-%dT%H:%M}"
+            said = _ADVICE[task.state].format(symbol=task.symbol, timeframe=task.timeframe, window=window)
+            said = escape(said.replace("`", "`agg-pipeline ", 1))
+            told[task.state] = f"[{COLOURS[task.state]}]{task.state}[/]: {said}"
+    return [*told.values(), *(["docs/operations.md tells more."] if told else [])]
 
 
 def _summary(tasks: Sequence[TaskHealth]) -> str:

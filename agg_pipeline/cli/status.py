@@ -10,7 +10,7 @@ from rich.live import Live
 
 from agg_pipeline.cli.app import CommandError, command, console
 from agg_pipeline.cli.arguments import Root
-from agg_pipeline.cli.report import bar_table, status_table
+from agg_pipeline.cli.report import advice, bar_table, status_table
 from agg_pipeline.cli.target import ROOT, connect
 from agg_pipeline.errors import TransientError
 from agg_pipeline.gateway import AggGateway
@@ -23,7 +23,9 @@ EVERY_S = 5.0
 def status(
     symbols: Annotated[list[str] | None, typer.Argument(help="Only these symbols.")] = None,
     bars: Annotated[bool, typer.Option("--bars", help="Count bars by quality too (reads all of them).")] = False,
-    trouble: Annotated[bool, typer.Option("--trouble", help="Only tasks that are not current.")] = False,
+    trouble: Annotated[
+        bool, typer.Option("--trouble", help="Only tasks that are not current, and do not wait for another one.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, all that is known of each task.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help=f"Again every {EVERY_S:.0f} s, until Ctrl-C.")] = False,
     root: Root = ROOT,
@@ -37,6 +39,8 @@ def status(
             _watch(gateway, symbols, trouble)
         else:
             console.print(status_table(health))
+            for line in advice(health):
+                console.print(line, highlight=False, soft_wrap=True)
             if bars:
                 console.print(bar_table(gateway.bar_summary(symbols), health))
 
@@ -49,7 +53,7 @@ def _health(gateway: AggGateway, symbols: list[str] | None, trouble: bool) -> li
         raise CommandError(
             f"{asked} There are: {', '.join(known)}." if known else f"{asked} Load bars first: agg-pipeline load FILE."
         )
-    return [task for task in health if task.state != "current"] if trouble else health
+    return [task for task in health if task.state != "current" and not task.waits_for_task] if trouble else health
 
 
 def _watch(gateway: AggGateway, symbols: list[str] | None, trouble: bool) -> None:

@@ -89,7 +89,7 @@ def test_each_change_is_told_once(sensor: Sensor, webhook: Webhook, clean: psyco
     alter_task(clean, "EURUSD", "1h", status="disabled", hard_fail_streak=3)
     assert "Told: agg_pipeline: 2 to look at" in sensor.ask()
     assert webhook.take() == [
-        "agg_pipeline: 2 to look at\nEURUSD/5m is failed: 1 failures in a row\n"
+        "agg_pipeline: 2 to look at\nEURUSD/5m is failed: 1 failures in a row at the window of 2026-01-05 00:00\n"
         "EURUSD/1h is disabled: stopped after 3 failures in a row"
     ]
     assert "Nothing new; 2 of 5" in sensor.ask()
@@ -110,7 +110,7 @@ def test_what_could_not_be_sent_is_sent_again(sensor: Sensor, webhook: Webhook, 
     webhook.status = 200
     sensor.ask()
     (message,) = webhook.take()
-    assert "EURUSD/5m is stalled: 2 runs succeeded and left the cursor where it is" in message
+    assert "EURUSD/5m is stalled: 2 runs succeeded and left the cursor at 2026-01-05 00:00" in message
 
 
 def test_a_database_that_is_gone_is_told_and_so_is_its_return(

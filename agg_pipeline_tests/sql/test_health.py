@@ -100,8 +100,24 @@ def test_without_any_bar_it_waits_for_data(db: psycopg.Connection) -> None:
     put(db, "EURUSD", "10:00", 10, high=1.0)  # not valid
     assert states(db, "12:00") == everywhere("waiting for data")
     row = health(db, "12:00")
-    assert row["reason"] == "there is no valid 1m bar in data_bars"
+    assert row["reason"] == "there is no valid 1m bar in data_bars; all that is there is rejected, or of the future"
+    assert health(db, "12:00", timeframe="15m")["reason"] == "its source 5m is waiting for data"
+    db.execute("update data_bars set timeframe = '5m'")
+    assert health(db, "12:00")["reason"] == "there is no valid 1m bar in data_bars"
+    db.execute(
+        """insert into derived_data_bars (canonical_symbol, timeframe, ts_utc, open, high, low, close)
+           values ('EURUSD', '1m', '2026-01-05T10:00Z', 1, 1, 1, 1)"""
+    )
+    assert health(db, "12:00")["reason"].endswith("; derived_data_bars has some: the feed writes there")
     assert (row["lag_windows"], row["lag_seconds"], row["backlog_windows"]) == (None, None, None)
+
+
+def test_a_new_feed_has_no_hours_yet(db: psycopg.Connection) -> None:
+    register(db, "EURUSD")
+    put(db, "EURUSD", "10:00", 10)
+    settle(db, "10:11")
+    assert states(db, "10:11") == everywhere("current") | {"4h": "waiting for data", "1d": "waiting for data"}
+    assert health(db, "10:11", timeframe="4h")["reason"] == "its source 1h has no bar yet"
 
 
 def test_a_feed_that_stops_in_open_hours_is_waited_for(eurusd: psycopg.Connection) -> None:
@@ -134,6 +150,12 @@ def test_silence_on_a_weekend_is_none(forex: psycopg.Connection) -> None:
     assert (row["state"], row["lag_windows"], row["lag_seconds"]) == ("waiting for source", 3, 900)
     put(forex, "EURUSD", f"{SUNDAY}T22:00", 17)
     assert health(forex, f"{SUNDAY}T22:17")["backlog_windows"] == 3, "closed windows are no backlog"
+
+
+def test_a_calendar_without_sessions_is_named(eurusd: psycopg.Connection) -> None:
+    eurusd.execute("update core_asset_registry_all set trading_calendar = 'XTKS'")
+    reason = health(eurusd, "11:17")["reason"]
+    assert reason.endswith("17 min of open market; the sessions of XTKS are not known, so all time counts")
 
 
 def test_the_first_minutes_of_a_week_are_no_backlog(forex: psycopg.Connection) -> None:
@@ -175,7 +197,7 @@ def test_the_weekend_stall_shows_within_two_ticks(forex: psycopg.Connection) -> 
         assert tick(forex, f"{SUNDAY}T{now}")
     row = health(forex, f"{SUNDAY}T22:12")
     assert (row["state"], row["stall_streak"]) == ("stalled", 2)
-    assert row["reason"] == "2 runs succeeded and left the cursor where it is, though the source has gone on"
+    assert row["reason"] == "2 runs succeeded and left the cursor at 2026-01-09 22:00, though the source has gone on"
     forex.execute("drop trigger hold on data_agg_state")
     settle(forex, f"{SUNDAY}T22:13")
     assert states(forex, f"{SUNDAY}T22:13") == everywhere("current")
@@ -237,7 +259,7 @@ def test_failures_show_until_a_success(eurusd: psycopg.Connection) -> None:
     fail(eurusd, "11:02", "transient")
     row = health(eurusd, "11:02")
     assert (row["state"], row["last_error"]) == ("failed", "boom")
-    assert row["reason"].startswith("2 failures in a row; next try 2026-01-05 11:0")
+    assert row["reason"].startswith("2 failures in a row at the window of 2026-01-05 11:00; next try 2026-01-05 11:0")
     alter_task(eurusd, "EURUSD", "5m", next_run_at=None)
     put(eurusd, "EURUSD", "11:00", 5)
     settle(eurusd, "11:06")
@@ -253,7 +275,7 @@ def test_at_the_limit_a_task_stops_or_is_tried_on(eurusd: psycopg.Connection, ma
         fail(eurusd, now)
     row = health(eurusd, "11:03")
     assert row["state"] == state
-    assert row["reason"].startswith("3 failures in a row;" if mandatory else "stopped after 3 failures in a row")
+    assert row["reason"].startswith("3 failures in a row at" if mandatory else "stopped after 3 failures in a row")
     eurusd.execute("select agg_resume_task('EURUSD', '5m', 'ann', %s)", [at("11:04")])
     assert health(eurusd, "11:04")["state"] == "current"
 

@@ -32,7 +32,7 @@ returns table (
   canonical_symbol text, timeframe text, source_timeframe text, state text, reason text,
   lag_windows integer, lag_seconds bigint, backlog_windows integer, touched_windows integer, source_silent_seconds bigint,
   completeness_hour double precision, completeness_day double precision,
-  cursor_utc timestamptz, first_window_utc timestamptz, newest_source_utc timestamptz,
+  cursor_utc timestamptz, next_window_utc timestamptz, first_window_utc timestamptz, newest_source_utc timestamptz,
   status text, enabled boolean, is_mandatory boolean, task_priority integer,
   hard_fail_streak integer, transient_streak integer, stale_streak integer, stall_streak integer, last_error text,
   last_attempted_at_utc timestamptz, last_successful_at_utc timestamptz, next_run_at timestamptz,
@@ -98,7 +98,7 @@ with task as materialized (
          t.next_window + t.length + t.delay as due_utc
     from task t left join hours o on o.canonical_symbol = t.canonical_symbol and o.timeframe = t.timeframe
 ), judged as (
-  select m.*, a.is_sparse, a.serves, built.hour_bars, built.day_bars, touched.windows as touched, touched.since_utc,
+  select m.*, a.is_sparse, a.serves, a.trading_calendar, built.hour_bars, built.day_bars, touched.windows as touched, touched.since_utc,
          s.status, s.enabled, s.is_mandatory, s.task_priority, s.hard_fail_streak, s.transient_streak, s.stale_streak,
          s.stall_streak, s.last_error, s.last_attempted_at_utc, s.last_successful_at_utc, s.next_run_at,
          s.paused_at_utc, s.paused_until_utc, s.pause_reason, s.paused_by, s.lease_owner, s.lease_expires_at,
@@ -108,7 +108,7 @@ with task as materialized (
            + case when a.is_sparse then interval '1 day' else interval '0' end as patience
     from measured m
     join public.data_agg_state s on s.canonical_symbol = m.canonical_symbol and s.timeframe = m.timeframe
-    join (select r.canonical_symbol, coalesce(r.is_sparse, false) as is_sparse,
+    join (select r.canonical_symbol, r.trading_calendar, coalesce(r.is_sparse, false) as is_sparse,
                  coalesce(r.active, false) or coalesce(r.test_active, false) as serves
             from public.core_asset_registry_all r) a on a.canonical_symbol = m.canonical_symbol
     left join lateral (
@@ -137,31 +137,43 @@ select j.*, w.state, w.reason
           ' until ' || public._agg_minute(j.paused_until_utc), coalesce(j.pause_reason, 'no reason given'))),
        -- One transient failure mostly heals by itself.
        (j.status = 'hard_failed' or j.hard_fail_streak > 0 or j.transient_streak > 1, 'failed',
-          format('%s failures in a row%s', j.hard_fail_streak + j.transient_streak,
+          format('%s failures in a row at the window of %s%s', j.hard_fail_streak + j.transient_streak, public._agg_minute(j.next_window),
                  case when j.next_run_at > p_now_utc then '; next try ' || public._agg_minute(j.next_run_at) end)),
-       (j.stall_streak > 1, 'stalled', format('%s runs succeeded and left the cursor where it is, though the source has gone on',
-          j.stall_streak)),
+       (j.stall_streak > 1, 'stalled', format('%s runs succeeded and left the cursor at %s, though the source has gone on',
+          j.stall_streak, public._agg_minute(j.cursor_utc))),
        (j.backlog_windows > 0 and j.due_utc + two_ticks < p_now_utc and j.since_utc < p_now_utc - 3 * two_ticks
         and coalesce(last_run_utc < p_now_utc - 3 * two_ticks, true), 'stalled',
           format('bars wait since %s, and no task was %s', public._agg_minute(j.since_utc),
                  coalesce('run since ' || public._agg_minute(last_run_utc), 'ever run'))),
-       (j.newest_utc is null, 'waiting for data', format('there is no valid %s bar in %s', j.source_timeframe,
-          case when j.source_is_base then 'data_bars' else 'derived_data_bars' end)),
+       (j.newest_utc is null, 'waiting for data', format('there is no valid %s bar in %s%s', j.source_timeframe,
+          case when j.source_is_base then 'data_bars' else 'derived_data_bars' end,
+          case when j.source_is_base and exists (
+                 select from public.derived_data_bars d where d.canonical_symbol = j.canonical_symbol
+                    and d.timeframe = j.source_timeframe and d.deleted_at is null) then '; derived_data_bars has some: the feed writes there'
+               when j.source_is_base and exists (
+                 select from public.data_bars b where b.canonical_symbol = j.canonical_symbol and b.timeframe = j.source_timeframe)
+                 then '; all that is there is rejected, or of the future' end)),
        (j.backlog_windows > 0 and j.due_utc + two_ticks < p_now_utc, 'catching up', format('%s windows behind its source', j.backlog_windows)),
        (j.touched > 0 and j.since_utc < p_now_utc - two_ticks, 'catching up', format('%s windows wait to be built again', j.touched)),
-       (make_interval(secs => j.silent_seconds) > j.patience, 'waiting for source', format('no %s bar since %s, %s of open market',
-          j.source_timeframe, public._agg_minute(j.newest_utc), public._agg_duration(j.silent_seconds))),
+       (make_interval(secs => j.silent_seconds) > j.patience, 'waiting for source', format('no %s bar since %s, %s of open market%s',
+          j.source_timeframe, public._agg_minute(j.newest_utc), public._agg_duration(j.silent_seconds),
+          case when j.trading_calendar <> '24x7' and not exists (
+                 select from public.agg_symbol_calendars c
+                  where c.canonical_symbol = j.canonical_symbol and c.from_utc <= p_now_utc and c.to_utc > p_now_utc)
+               then format('; the sessions of %s are not known, so all time counts', j.trading_calendar) end)),
        (true, 'current', null)) w (holds, state, reason)
     where w.holds limit 1) w
 )
 select j.canonical_symbol, j.timeframe, j.source_timeframe, j.state,
        -- Whoever waits for another task says so: that one is to be looked at.
-       case when j.state = 'waiting for source' and source.state <> 'current'
-            then format('its source %s is %s', source.timeframe, source.state) else j.reason end,
+       case when j.state in ('waiting for source', 'waiting for data') and source.state <> 'current'
+            then format('its source %s is %s', source.timeframe, source.state)
+            when j.state = 'waiting for data' and source.timeframe is not null
+            then format('its source %s has no bar yet', source.timeframe) else j.reason end,
        j.lag_windows, j.lag_seconds, j.backlog_windows, coalesce(j.touched, 0), j.silent_seconds,
        case when j.expected_hour > 0 then least(1, j.hour_bars / j.expected_hour::double precision) end,
        case when j.expected_day > 0 then least(1, j.day_bars / j.expected_day::double precision) end,
-       j.stored_cursor_utc, j.first_window, j.newest_utc,
+       j.stored_cursor_utc, j.next_window, j.first_window, j.newest_utc,
        j.status, j.enabled, j.is_mandatory, j.task_priority,
        j.hard_fail_streak, j.transient_streak, j.stale_streak, j.stall_streak, j.last_error,
        j.last_attempted_at_utc, j.last_successful_at_utc, j.next_run_at,

@@ -25,7 +25,7 @@ begin
   return (
     with came as materialized (
       select b.ts_utc, b.reject_reason, coalesce(hours.closed @> b.ts_utc, false) as off_session,
-             b.open, b.high, b.low, b.close, b.vol, written.at as written_at
+             b.open, b.high, b.low, b.close, b.vol, b.trade_count, written.at as written_at
         from public.agg_source_bars b
        cross join lateral (
           select r.ingested_at as at from public.data_bars r
