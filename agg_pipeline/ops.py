@@ -132,8 +132,10 @@ def finish(
     return outcomes
 
 
-@dg.op
-def close_run(context: dg.OpExecutionContext, supabase: SupabaseResource, results: list[list[TaskOutcome]]) -> None:
+@dg.op(out=dg.Out(dg.Nothing))
+def close_run(
+    context: dg.OpExecutionContext, supabase: SupabaseResource, results: list[list[TaskOutcome]]
+) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
     """Plot one materialization per timeframe, close the run in ops_runlog, check a sample of what was written.
 
     Raises dg.Failure that names the tasks that failed.
@@ -150,7 +152,8 @@ def close_run(context: dg.OpExecutionContext, supabase: SupabaseResource, result
     )
     for total in totals:
         if total.failed < total.tasks:
-            context.log_event(_materialization(total, figures, context.run_id, environment=supabase.environment))
+            # Yielded, for what is only logged is lost when the step fails.
+            yield _materialization(total, figures, context.run_id, environment=supabase.environment)
     context.instance.add_run_tags(context.run_id, {tags.WINDOWS: str(sum(t.windows_processed for t in totals))})
     report = RunReport.of(context.run_id, outcomes, totals)
     stats: dict[str, object] = {
@@ -167,11 +170,11 @@ def close_run(context: dg.OpExecutionContext, supabase: SupabaseResource, result
         raise dg.Failure(f"The bars stand, but the run could not be closed in ops_runlog. {exc}") from None
     with closed_if_terminated(context, supabase):
         nothing: list[dg.AssetCheckEvaluation] = []
-        for evaluation in _looked_at(
+        found = _looked_at(
             context, "A sample of the bars", nothing,
             lambda: sample_checks(supabase.gateway, outcomes, figures, seed=context.run_id),
-        ):  # fmt: skip
-            context.log_event(evaluation)  # type: ignore[arg-type] # its annotation forgot them
+        )  # fmt: skip
+    yield from found
     if failed:
         shown = "; ".join(f"{o} ({o.kind}): {o.error}" for o in failed[:10])
         raise dg.Failure(
