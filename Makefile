@@ -13,7 +13,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c '$(IS_SUPPORTED)' >/dev/null 2>&1 && echo $$p && break; done)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
-.PHONY: help setup demo up down test test-ui check nightly faults bench lock clean
+.PHONY: help setup demo up down test test-ui test-celery gates check nightly faults docs bench lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -56,10 +56,31 @@ test: $(STAMP) ## Run all tests but the benchmarks, on real servers (ARGS="-k le
 test-ui: $(STAMP) ## Drive the Dagster UI in a real browser (needs Chromium)
 	$(BIN)/python -m pytest -m ui agg_pipeline_tests/ui $(ARGS)
 
-# An empty DAGSTER_HOME, for without one Dagster takes the dagster.yaml that lies here, which wants its database.
-check: $(STAMP) ## Lint, type check, validate the definitions, run all tests: what CI runs
+# Offline, half a minute. A migration runs in a transaction of its own, and as long as its table takes; names and types of
+# the predecessor's columns stay. Functions take no lock that anybody waits for.
+SQUAWK := $(BIN)/squawk --pg-version 15 --assume-in-transaction \
+	-e prefer-bigint-over-int,prefer-identity,require-statement-timeout
+MIGRATIONS := agg_pipeline/supabase/migrations
+# What looks like a secret and is none: passwords of examples and tests, pinned commits and checksums, names of tests.
+NO_SECRET := ^(password|agg-pipeline-storage|wrong|scram-sha-256|planted.*|[^/]*\{KEY\}[^/]*|at)$$
+NO_SECRET_LINE := (uses: [a-z/-]+@[0-9a-f]{40} \#|^SHA256 = |^def test_|^NO_ALGORITHM = )
+
+gates: $(STAMP) ## Lint and type check code, SQL, workflows, image; look for secrets and licences
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(SQUAWK) --exclude-path '*_fn_*.sql' $(MIGRATIONS)/*.sql
+	$(SQUAWK) -e require-lock-timeout $(MIGRATIONS)/*_fn_*.sql
+	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --no-verify --exclude-files '^requirements(-extras)?\.lock$$' \
+		--exclude-secrets '$(NO_SECRET)' --exclude-lines '$(NO_SECRET_LINE)'
+	$(BIN)/zizmor --offline --no-progress --persona pedantic .github
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/python -m pytest -q agg_pipeline_tests/gates
+
+# An empty DAGSTER_HOME, for without one Dagster takes the dagster.yaml that lies here, which wants its database.
+check: gates ## The gates, Dagster's validation of the definitions, all tests: what CI runs
 	@mkdir -p $(VENV)/dagster_home && touch $(VENV)/dagster_home/dagster.yaml
 	DAGSTER_HOME="$(CURDIR)/$(VENV)/dagster_home" $(BIN)/dagster definitions validate -w workspace.yaml
 	$(PYTEST) $(ARGS)
@@ -77,13 +98,31 @@ faults: $(STAMP) ## Break it on purpose: the table of docs/reliability.md
 docs: $(STAMP) ## Write docs/sql-api.md anew, from the comments in the database
 	$(BIN)/python -m agg_pipeline_tests.sql_api
 
-bench: $(STAMP) ## Measure; one JSON line a figure
-	$(BIN)/python -m pytest -m bench -s $(ARGS)
+# What the benchmarks and AGG_EXECUTOR=celery or k8s need besides.
+EXTRAS := $(VENV)/.extras
+$(EXTRAS): $(STAMP) requirements-extras.lock
+ifeq ($(UV),)
+	$(PIP) --require-hashes -r requirements-extras.lock
+else
+	uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-extras.lock
+endif
+	@touch $(EXTRAS)
+
+# ARGS="agg_pipeline_tests/bench/test_bench_peers.py" measures the figures of one file and leaves the others of the table.
+bench: $(EXTRAS) ## Measure; one JSON line a figure, docs/performance.md for all
+	@mkdir -p docs
+	AGG_BENCH_PAGE=docs/performance.md $(BIN)/python -m pytest -m bench -s $(or $(ARGS),agg_pipeline_tests/bench)
+
+test-celery: $(EXTRAS) ## Have two workers of Celery do the steps of a run (needs redis-server)
+	$(BIN)/python -m pytest -m celery agg_pipeline_tests/dagster/test_celery.py $(ARGS)
 
 lock: ## Lock the newest dependencies that pyproject.toml allows (needs uv)
 	@test -n "$(UV)" || { echo "make lock needs uv." >&2; exit 1; }
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras \
 		--no-annotate --no-header --extra dev pyproject.toml -o requirements.lock
+	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras \
+		--no-annotate --no-header --extra dev --extra bench --extra celery --extra k8s -c requirements.lock pyproject.toml \
+		-o requirements-extras.lock
 
 clean: ## Remove .venv and caches; data in .agg_pipeline stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

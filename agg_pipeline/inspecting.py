@@ -1,7 +1,8 @@
 """What a backfill looks at when it is done: the bars of its range, counted, checked and drawn.
 
-Bounded, so that a long backfill stays quick: a short range is read as a whole; of a longer one its last days, and
-single days spread evenly over what is before them.
+Bounded, so that a long backfill stays quick: a range of up to MAX_DAYS is read as a whole; of a longer one SAMPLE_DAYS,
+half of them the last ones, the others in PIECES spread evenly over what is before them. Both limits are for all symbols
+together.
 """
 
 import datetime as dt
@@ -17,8 +18,9 @@ from agg_pipeline.gateway import AggGateway
 from agg_pipeline.models import BarSummary, DayOfBars
 from agg_pipeline.timeframes import LADDER, Timeframe
 
-MAX_DAYS = 92
-"""Days that are read, of all symbols together: 132,480 raw 1m bars."""
+MAX_DAYS = 92  # 132,480 raw 1m bars: three seconds
+SAMPLE_DAYS = 40
+PIECES = 5
 
 PICTURES = 3
 """Symbols that are drawn."""
@@ -40,16 +42,17 @@ class Inspection:
     pictures: Mapping[Timeframe, str] = field(default_factory=dict)
 
 
-def spans(begin: dt.datetime, end: dt.datetime, max_days: int) -> list[Span]:
-    """What to read of [begin, end), which are whole days: all, or ``max_days``, a quarter of them one by one."""
-    days = (end - begin) // _DAY
-    if days <= max_days:
+def spans(begin: dt.datetime, end: dt.datetime, symbols: int) -> list[Span]:
+    """What to read of [begin, end), which are whole days, for each of so many symbols."""
+    days, sample = (end - begin) // _DAY, max(1, SAMPLE_DAYS // symbols)
+    if days * symbols <= MAX_DAYS or days <= sample:
         return [(begin, end)]
-    alone = max_days // 4
-    tail = end - (max_days - alone) * _DAY
+    count = min(PIECES, sample // 2)
+    size = sample // 2 // count if count else 0
+    tail = end - (sample - count * size) * _DAY
     before = (tail - begin) // _DAY
-    starts = [begin + n * before // alone * _DAY for n in range(alone)]
-    return [*((start, start + _DAY) for start in starts), (tail, end)]
+    starts = [begin + n * before // count * _DAY for n in range(count)]
+    return [*((start, min(start + size * _DAY, tail)) for start in starts), (tail, end)]
 
 
 def inspect_range(
@@ -66,8 +69,8 @@ def inspect_range(
     from agg_pipeline.picture import NEWEST, as_markdown, candles_svg
     from agg_pipeline.verify import Bars
 
-    chosen = _spread(symbols, MAX_DAYS)
-    parts = spans(begin, end, MAX_DAYS // max(1, len(chosen)))
+    chosen = _spread(symbols, SAMPLE_DAYS)
+    parts = spans(begin, end, len(chosen))
     results = []
     newest: dict[Timeframe, dict[str, pd.DataFrame]] = {timeframe: {} for timeframe in timeframes}
 
@@ -130,8 +133,9 @@ def _said(
     days = f"{begin:%Y-%m-%d} to {end - _DAY:%Y-%m-%d}"
     if len(parts) == 1 and parts[0] == (begin, end):
         return f"{who}, all days from {days}"
-    tail = (parts[-1][1] - parts[-1][0]) // _DAY
-    return f"{who}, a sample of the days from {days}: the last {tail}, and {len(parts) - 1} spread over the others"
+    lengths = [(stop - first) // _DAY for first, stop in parts]
+    spread = f", and {sum(lengths[:-1])} spread over the others" if lengths[:-1] else ""
+    return f"{who}, a sample of the days from {days}: the last {lengths[-1]}{spread}"
 
 
 def _named(symbols: Sequence[str], chosen: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from agg_pipeline import tags
+from agg_pipeline.executors import executor_for, io_manager_for
 from agg_pipeline.ops import aggregate, close_run, finish, select_due
 from agg_pipeline.refreshing import refresh_calendars
 from agg_pipeline.retention import delete_old_runs
@@ -19,7 +20,6 @@ def aggregate_due_bars() -> None:
 
 def build_job(settings: Settings, resources: dict[str, object]) -> dg.JobDefinition:
     """Job agg_master for one environment. Everything in its run config is optional."""
-    in_process = settings.agg_executor == "in_process"
     return aggregate_due_bars.to_job(
         name="agg_master",
         description=(
@@ -32,7 +32,7 @@ def build_job(settings: Settings, resources: dict[str, object]) -> dg.JobDefinit
             tags.TICK: settings.env_name.value.lower(),
             "dagster/max_runtime": str(settings.running_stale_seconds - 30),
         },
-        resource_defs=resources | ({"io_manager": dg.mem_io_manager} if in_process else {}),
+        resource_defs=resources | io_manager_for(settings),
         # What the Launchpad starts with; a run without config takes the same from the settings.
         config=dg.RunConfig(
             ops={
@@ -44,7 +44,7 @@ def build_job(settings: Settings, resources: dict[str, object]) -> dg.JobDefinit
                 )
             }
         ),
-        executor_def=dg.in_process_executor if in_process else dg.multiprocess_executor,
+        executor_def=executor_for(settings),
     )
 
 

@@ -39,6 +39,9 @@ PLOTTED = (
 )
 """Figures of a timeframe that its asset's page plots over time."""
 
+LINES_SHOWN = 50
+"""Tasks that a message of the log names at most; ops_runlog has all of them."""
+
 FAILED_TASKS = "failed_tasks"
 """Metadata of close_run's failure: the tasks that failed, SYMBOL/timeframe each."""
 
@@ -53,7 +56,7 @@ def select_due(
     settings, now = load_settings(), replayed(config.now_utc)
     with closed_if_terminated(context, supabase):
         tasks = select(context, config, supabase, now)
-    shown = ", ".join(map(str, tasks[:50])) + (", ..." if len(tasks) > 50 else "")
+    shown = ", ".join(map(str, tasks[:LINES_SHOWN])) + (", ..." if len(tasks) > LINES_SHOWN else "")
     context.log.info("%d tasks selected: %s", len(tasks), shown or "none is due")
     for n, unit in enumerate(units(tasks, settings.tasks_per_step)):
         # The number keeps BTC-USD and BTC/USD apart and the steps in due order.
@@ -74,17 +77,16 @@ def aggregate(context: dg.OpExecutionContext, supabase: SupabaseResource, unit: 
     """
     with closed_if_terminated(context, supabase):
         outcomes = work_on(unit, supabase.gateway, load_settings(), now=unit.now_utc, owner=context.run_id)
-    # What went well is told by the step's output: a line of the log each would be another event to store.
-    done = {str(o): o.result for o in outcomes if o.kind == "success" and o.result is not None}
+    # What went well is told by the step's output: a line of the log would be another event to store.
+    done = [(str(o), o.result) for o in outcomes if o.kind == "success" and o.result is not None]
     context.add_output_metadata(
         {
             task: f"{r.windows_processed} windows, {r.bars_created} bars written, next window {r.frontier}"
-            for task, r in done.items()
+            for task, r in done[:LINES_SHOWN]
         }
+        | ({"and more tasks": len(done) - LINES_SHOWN} if len(done) > LINES_SHOWN else {})
     )
-    for outcome in outcomes:
-        if str(outcome) not in done:
-            context.log.warning("%s: %s. %s", outcome, outcome.kind, outcome.error)
+    _log_lines(context.log.warning, [f"{o}: {o.kind}. {o.error}" for o in outcomes if o.kind != "success"])
     return outcomes
 
 
@@ -215,6 +217,13 @@ def _day_of(total: TimeframeTotals) -> str | None:
     """The partition of the newest window, where it is one that can be picked for a backfill."""
     newest = total.newest_window_utc
     return newest.date().isoformat() if newest is not None and newest.date() >= load_settings().first_day else None
+
+
+def _log_lines(log: Callable[[str], None], lines: Sequence[str]) -> None:
+    """One message for all: each is a row in Dagster's event log, and a thousand of them take seconds to write."""
+    if lines:
+        more = [f"... and {len(lines) - LINES_SHOWN} more"] if len(lines) > LINES_SHOWN else []
+        log("\n".join([*lines[:LINES_SHOWN], *more]))
 
 
 def _slug(unit: Sequence[DueTask]) -> str:

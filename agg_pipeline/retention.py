@@ -41,6 +41,8 @@ def delete_expired(context: dg.OpExecutionContext, config: RetentionConfig, supa
         deleted += len(records)
         context.log.info("%d runs deleted, up to %s", deleted, records[-1].create_timestamp)
     try:
+        if made := supabase.gateway.partitions_ahead():
+            context.log.info("Partitions made for the months to come: %s", ", ".join(made))
         rows = supabase.gateway.expire_runs(
             job=settings.job_name, environment=supabase.environment, keep_days=days, limit=config.max_runs
         )

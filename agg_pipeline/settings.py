@@ -54,9 +54,13 @@ class Settings(BaseSettings):
     tasks_per_step: int = Field(
         1, ge=1, le=10_000, description="Tasks per Dagster step; a symbol's tasks stay together."
     )
-    agg_executor: Literal["in_process", "multiprocess"] = Field(
+    agg_executor: Literal["in_process", "multiprocess", "celery", "k8s"] = Field(
         "in_process", description="Where the steps of a run are done."
     )
+    agg_shared_dir: str | None = Field(
+        None, description="Folder or fsspec URL that run and workers share; for celery and k8s."
+    )
+    agg_k8s_max_pods: int = Field(10, ge=1, description="Pods that the steps of one run may have at a time.")
 
     alert_urls: SecretStr = Field(
         SecretStr(""), description="Whom to tell: apprise URLs, separated by blanks or commas. Empty: nobody."

@@ -11,6 +11,7 @@ from agg_pipeline.cli import (  # noqa: F401  each adds its commands to app
     gaps,
     logs,
     operate,
+    partitioning,
     rebuilding,
     repairing,
     stack,

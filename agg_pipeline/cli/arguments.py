@@ -34,3 +34,9 @@ def parse_day(text: str, option: str) -> dt.date:
         return dt.date.fromisoformat(text)
     except ValueError:
         raise CommandError(f"{option} {text} is no day; write it as 2026-01-05.") from None
+
+
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(envvar="SUPABASE_DB_URL", help="postgresql:// of the owner of schema public.", show_envvar=True),
+]

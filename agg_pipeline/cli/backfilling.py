@@ -22,6 +22,7 @@ _LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $p
   ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } ... on UnauthorizedError { message }
   ... on RunConfigValidationInvalid { errors { message } } ... on PipelineNotFoundError { message }
   ... on InvalidSubsetError { message } } }"""
+_LOCATIONS = "{ repositoriesOrError { ... on RepositoryConnection { nodes { location { name } } } } }"
 _RUN = """query($run: ID!) { runOrError(runId: $run) { ... on Run { status tags { key value } } } }"""
 _LOG = """query($run: ID!) { logsForRun(runId: $run) { ... on EventConnection { events {
   ... on LogMessageEvent { message }
@@ -69,7 +70,7 @@ def _launch(http: httpx.Client, timeframes: list[str], first: dt.date, last: dt.
     bounds = {"start": first.isoformat(), "end": last.isoformat()}
     params = {
         "selector": {
-            "repositoryLocationName": "agg_pipeline",
+            "repositoryLocationName": _location(http),
             "repositoryName": "__repository__",
             "jobName": "__ASSET_JOB",
             "assetSelection": [{"path": [f"bars_{timeframe}"]} for timeframe in timeframes],
@@ -84,6 +85,19 @@ def _launch(http: httpx.Client, timeframes: list[str], first: dt.date, last: dt.
         why = answer.get("message") or "; ".join(error["message"] for error in answer.get("errors", []))
         raise CommandError(f"Dagster did not launch the backfill. {why or answer['__typename']}")
     return str(answer["run"]["runId"])
+
+
+def _location(http: httpx.Client) -> str:
+    """The code location to launch in: the only one, or where one UI serves several, that of the environment."""
+    nodes = _ask(http, _LOCATIONS)["repositoriesOrError"].get("nodes", [])
+    names = sorted({node["location"]["name"] for node in nodes})
+    wanted = load_settings().env_name.value.lower()
+    if len(names) != 1 and wanted not in names:
+        raise CommandError(
+            f"The Dagster UI at {http.base_url} serves {', '.join(names) or 'no code location yet'}, but not {wanted}; "
+            "set ENV_NAME to one that it serves."
+        )
+    return names[0] if len(names) == 1 else wanted
 
 
 def _watch(http: httpx.Client, run_id: str) -> str:

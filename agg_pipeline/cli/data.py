@@ -7,14 +7,14 @@ from typing import Annotated
 import typer
 
 from agg_pipeline.cli.app import CommandError, command, console, errors
-from agg_pipeline.cli.arguments import Root, parse_time, parse_timeframe
+from agg_pipeline.cli.arguments import DatabaseUrl, Root, parse_time, parse_timeframe
 from agg_pipeline.cli.loading import load_file
-from agg_pipeline.cli.target import ROOT, connect, is_hosted
+from agg_pipeline.cli.target import ROOT, connect, owner_dsn
 from agg_pipeline.doctor import state
 from agg_pipeline.local import running
 from agg_pipeline.migrations import Migration
 from agg_pipeline.migrations import migrate as apply_migrations
-from agg_pipeline.settings import load_settings, variable_for
+from agg_pipeline.settings import load_settings
 from agg_pipeline.timeframes import Timeframe
 
 
@@ -89,33 +89,14 @@ def tick(
 
 @command("migrate")
 def migrate(
-    database_url: Annotated[
-        str | None,
-        typer.Option(envvar="SUPABASE_DB_URL", help="postgresql:// of the owner of schema public.", show_envvar=True),
-    ] = None,
+    database_url: DatabaseUrl = None,
     again: Annotated[
         bool, typer.Option("--again", help="Apply every file once more: when older SQL was run over them.")
     ] = False,
     root: Root = ROOT,
 ) -> None:
     """Bring the database to this version. Safe to repeat; never drops a row, a column or a setting."""
-    environment = load_settings().env_name
-    dsn = database_url or os.environ.get(variable_for("SUPABASE_DB_URL", environment))
-    if not dsn and is_hosted(environment):
-        url = os.environ[variable_for("SUPABASE_URL", environment)]
-        if not url.startswith("postgres"):
-            raise CommandError(
-                "SUPABASE_DB_URL is not set. Migrations need a database URL (project settings, Connect, "
-                "Session pooler); the REST API cannot change tables."
-            )
-        dsn = url
-    if not dsn:
-        stack = running(root)
-        if stack is None:
-            raise CommandError(
-                f"No database: nothing runs in {root}. Start it with `agg-pipeline up`, or set SUPABASE_DB_URL."
-            )
-        dsn = stack.dsn
+    dsn = owner_dsn(database_url, root)
     console.print(f"Before: {state(dsn)}.", highlight=False)
     applied = apply_migrations(dsn, on_apply=_say, again=again)
     if not applied:

@@ -59,3 +59,25 @@ def connect(root: Path) -> Iterator[AggGateway]:
     with contextlib.closing(gateway):
         gateway.check_contract()
         yield gateway
+
+
+def owner_dsn(database_url: str | None, root: Path) -> str:
+    """URL with which tables can be changed: given, in the environment, or of the embedded stack."""
+    environment = load_settings().env_name
+    dsn = database_url or os.environ.get(variable_for("SUPABASE_DB_URL", environment))
+    if not dsn and is_hosted(environment):
+        url = os.environ[variable_for("SUPABASE_URL", environment)]
+        if not url.startswith("postgres"):
+            raise CommandError(
+                "SUPABASE_DB_URL is not set. Changing tables takes a database URL (project settings, Connect, "
+                "Session pooler); the REST API cannot do it."
+            )
+        dsn = url
+    if not dsn:
+        stack = running(root)
+        if stack is None:
+            raise CommandError(
+                f"No database: nothing runs in {root}. Start it with `agg-pipeline up`, or set SUPABASE_DB_URL."
+            )
+        dsn = stack.dsn
+    return dsn

@@ -146,3 +146,8 @@ class DeskCalls(Calls):
         """End a pause and put failed tasks back to work; how many tasks (agg_resume_task)."""
         resumed = self._call("agg_resume_task", dict[str, Any], p_symbol=symbol, p_tf=timeframe, p_actor=actor)
         return int(resumed["tasks"])
+
+    def partitions_ahead(self) -> list[str]:
+        """Make the monthly partitions to come that partitioned bars tables lack; their names (agg_partitions_ahead)."""
+        made: list[str] = self._call("agg_partitions_ahead", dict[str, Any])["made"]
+        return made

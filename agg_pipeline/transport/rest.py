@@ -2,6 +2,7 @@
 
 import datetime as dt
 import email.utils
+import json
 import threading
 from typing import Any
 
@@ -35,6 +36,7 @@ class RestTransport:
     def __init__(self, url: str, key: str, *, rest_path: str, timeout_s: float) -> None:
         self._where = url.rpartition("@")[2]  # for messages: without a password in it
         self._base = f"{url.rstrip('/')}{_CLIENT_PREFIX}/"
+        self._key = key
         self._headers = {"apikey": key, "authorization": f"Bearer {key}"}
         self._answer = threading.local()  # the client hides status and headers of a failure; the hook keeps them
         self._http = httpx.Client(
@@ -73,6 +75,8 @@ class RestTransport:
         self._answer.response = None
         try:
             data: object = self._client.rpc(function, params).execute().data
+            if self._is_told():
+                data = json.loads(self._without_key(json.dumps(data)))
         except APIError as exc:
             raise self._refused(function, exc) from None  # its own text shows rows
         except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError) as exc:
@@ -103,11 +107,20 @@ class RestTransport:
         if response.is_success and body is not None:
             return body
         told = body if isinstance(body, dict) else {}
-        message = told.get("message") or f"HTTP {response.status_code} from {self._where}"
-        raise error_for(about, told.get("code"), message, hint=told.get("hint"), status=response.status_code)
+        message = self._without_key(told.get("message") or f"HTTP {response.status_code} from {self._where}")
+        hint = self._without_key(told.get("hint") or "") or None
+        raise error_for(about, told.get("code"), message, hint=hint, status=response.status_code)
 
     def functions(self) -> frozenset[str]:
         return frozenset(path.removeprefix("/rpc/") for path in self.get("").get("paths", {}) if "/rpc/" in path)
+
+    def _is_told(self) -> bool:
+        """Whether the answer repeats our key, as an error report with the headers of the request in it does."""
+        response: httpx.Response | None = self._answer.response
+        return response is not None and self._key.encode() in response.content
+
+    def _without_key(self, text: str) -> str:
+        return text.replace(self._key, "[key]")
 
     def _is_json(self) -> bool:
         response: httpx.Response | None = self._answer.response
@@ -126,7 +139,14 @@ class RestTransport:
         # PostgREST sends its own beside that of a function.
         wishes = response.headers.get_list("retry-after") if response is not None else []
         retry_after_s = max((seconds for wish in wishes if (seconds := _seconds(wish)) is not None), default=None)
-        return error_for(function, exc.code, message, hint=exc.hint, status=status, retry_after_s=retry_after_s)
+        return error_for(
+            function,
+            exc.code,
+            self._without_key(message),
+            hint=self._without_key(exc.hint or "") or None,
+            status=status,
+            retry_after_s=retry_after_s,
+        )
 
     def close(self) -> None:
         self._http.close()

@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime as dt
-import json
 import statistics
 import time
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ import pytest
 
 from agg_pipeline.local import Stack
 from agg_pipeline.migrations import migrate
+from agg_pipeline_tests.bench.conftest import Report
 from agg_pipeline_tests.sql.helpers import fresh_database, scalar
 
 BEGIN = dt.datetime(2026, 1, 5, tzinfo=dt.UTC)
@@ -109,7 +109,7 @@ class Ingest:
 
 @pytest.mark.bench
 @pytest.mark.parametrize("symbols", [50, 1000, 10_000])
-def test_ingest_with_the_triggers_against_without(stack: Stack, symbols: int) -> None:
+def test_ingest_with_the_triggers_against_without(stack: Stack, symbols: int, report: Report) -> None:
     """Rows/s with triggers over rows/s without: median of the ratios of 16 rounds in turn, after 3 to warm up.
 
     Goals: at least 0.85 for batches of 10,000 rows, 0.65 for single rows. The control is a second database without
@@ -130,15 +130,8 @@ def test_ingest_with_the_triggers_against_without(stack: Stack, symbols: int) ->
                 side.round()
     for what, rows in (("batch", BATCH), ("batch_again", BATCH), ("single_rows", SINGLES)):
         logged, plain, control = (sides[name].seconds[what][WARM_UP:] for name in ("logged", "plain", "control"))
-        print(
-            json.dumps(
-                {
-                    "bench": f"ingest_{what}_{symbols}_symbols",
-                    "value": round(rows / statistics.median(logged)),
-                    "unit": "rows/s",
-                    "baseline": round(rows / statistics.median(plain)),
-                    "ratio": round(statistics.median(p / s for s, p in zip(logged, plain, strict=True)), 2),
-                    "control_ratio": round(statistics.median(p / s for s, p in zip(control, plain, strict=True)), 2),
-                }
-            )
-        )
+        for name, side in (("", logged), ("control_", control)):
+            report(
+                f"ingest_{name}{what}_{symbols}_symbols", rows / statistics.median(side), "rows/s",
+                baseline=rows / statistics.median(plain), values=plain, baselines=side,
+            )  # fmt: skip

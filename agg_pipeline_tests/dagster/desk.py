@@ -25,6 +25,8 @@ _TERMINATE = """mutation($run: String!) { terminateRun(runId: $run) { __typename
 _EVENTS = """query($run: ID!) { logsForRun(runId: $run) { ... on EventConnection { events {
                __typename ... on MessageEvent { message stepKey } ... on ExecutionStepFailureEvent {
                  error { message } failureMetadata { description metadataEntries { label } } } } } } }"""
+_LOOKS = """query($selector: SensorSelector!) { sensorOrError(sensorSelector: $selector) { ... on Sensor {
+              sensorState { ticks(limit: 3) { timestamp status } } } } }"""
 _INSTIGATION = """{ repositoriesOrError { ... on RepositoryConnection { nodes {
                       schedules { name scheduleState { status } } sensors { name sensorState { status } } } } } }"""
 
@@ -117,6 +119,18 @@ class Desk:
             for node in nodes
             for one in (*node["schedules"], *node["sensors"])
         }
+
+    def has_looked(self, sensor: str) -> bool:
+        """Whether all runs have ended, and the sensor has looked at how things are since then."""
+        runs = self.runs()
+        selector = {
+            "repositoryLocationName": "agg_pipeline", "repositoryName": "__repository__", "sensorName": sensor,
+        }  # fmt: skip
+        looks = self.ask(_LOOKS, selector=selector)["sensorOrError"]["sensorState"]["ticks"]
+        ended = max((run.ended or run.created for run in runs), default=0.0)
+        return all(run.has_ended for run in runs) and any(
+            look["status"] in ("SKIPPED", "SUCCESS") and look["timestamp"] > ended for look in looks
+        )
 
     def launch_when_possible(self, config: dict[str, object] | None = None) -> str:
         """Launch a tick as soon as the code server, which was started again just now, can be reached."""

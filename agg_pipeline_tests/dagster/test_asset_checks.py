@@ -56,6 +56,7 @@ def test_a_tick_checks_a_sample_and_the_lag_of_all_its_tasks(
     result = run(defs, instance)
     assert red(result) == set()
     found = told(result)
+    assert "waiting for source: no 1m bar since 2026-01-05 " in str(found["bars_5m", "health"].description)
     built = {"bars_5m", "bars_15m", "bars_1h", "bars_4h"}
     assert {asset for asset, check in found if check == "matches_recomputation"} == built
     assert {asset for asset, check in found if check == "parents_agree"} == built - {"bars_5m"}
@@ -137,13 +138,26 @@ def test_a_long_range_is_read_in_part_and_says_so(one_gateway: AggGateway, clean
     one_gateway.register_asset("AAA", start=BEGIN, base_timeframe="1m")
     found = inspect_range(one_gateway, ["AAA"], list(map(Timeframe, TIMEFRAMES)), BEGIN, BEGIN + 365 * DAY)
     said = str(found.evaluations[0].metadata["looked at"].value)
-    assert said == "AAA, a sample of the days from 2026-01-05 to 2027-01-04: the last 69, and 23 spread over the others"
+    assert said == "AAA, a sample of the days from 2026-01-05 to 2027-01-04: the last 20, and 20 spread over the others"
 
 
-@pytest.mark.parametrize(("days", "most"), [(365, 92), (92, 92), (93, 92), (2, 1), (1, 1), (3650, 7)])
-def test_what_is_read_lies_apart_within_the_range_and_ends_with_it(days: int, most: int) -> None:
-    parts = spans(BEGIN, BEGIN + days * DAY, most)
-    assert sum((end - begin) // DAY for begin, end in parts) == min(days, most)
+@pytest.mark.parametrize(
+    ("days", "symbols", "read"),
+    [
+        (92, 1, 92),
+        (93, 1, 40),
+        (365, 1, 40),
+        (30, 3, 30),
+        (31, 3, 13),
+        (3650, 7, 5),
+        (365, 30, 1),
+        (2, 46, 2),
+        (1, 99, 1),
+    ],
+)
+def test_what_is_read_lies_apart_within_the_range_and_ends_with_it(days: int, symbols: int, read: int) -> None:
+    parts = spans(BEGIN, BEGIN + days * DAY, symbols)
+    assert sum((end - begin) // DAY for begin, end in parts) == read
     assert parts[-1][1] == BEGIN + days * DAY
-    assert parts[0][0] == BEGIN or most < 4
+    assert parts[0][0] == BEGIN or len(parts) == 1
     assert all(before[1] <= after[0] for before, after in pairwise(parts))

@@ -47,6 +47,11 @@ def steps(result: dg.ExecuteInProcessResult) -> list[str]:
     return [e.step_key or "" for e in result.all_events if e.event_type == dg.DagsterEventType.STEP_SUCCESS]
 
 
+def materialized(result: dg.ExecuteInProcessResult) -> list[str]:
+    events = [e for e in result.all_events if e.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION]
+    return [e.step_materialization_data.materialization.asset_key.to_user_string() for e in events]
+
+
 def failure(result: dg.ExecuteInProcessResult) -> Any:
     failed = [e for e in result.all_events if e.event_type == dg.DagsterEventType.STEP_FAILURE]
     assert len(failed) == 1, failed
@@ -113,7 +118,7 @@ def test_a_timeframe_whose_tasks_all_failed_is_not_materialized(
     four_hours.execute("update data_bars set trade_count = 2000000000")
     result = run(defs, instance, timeframes=["5m"])
     assert not result.success
-    assert not [e for e in result.all_events if e.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION]
+    assert materialized(result) == []
 
 
 def test_the_run_config_narrows_and_bounds(
@@ -162,6 +167,8 @@ def test_one_failing_task_makes_the_run_red_and_leaves_the_others_right(
     assert said.description.startswith("1 of 12 tasks failed: BBB/5m (hard): 22003 ")
     assert said.metadata["failed_tasks"].value == ["BBB/5m"]
     assert "| BBB | 5m | hard | 22003 " in said.metadata["what failed"].value
+    assert materialized(result) == ["bars_5m", "bars_15m", "bars_1h", "bars_4h"], "of the others"
+    assert {check.check_name for check in result.get_asset_check_evaluations()} >= {"lag", "matches_recomputation"}
     _, _, _, status, checkpoints, stats = diary(four_hours)
     assert (status, stats["failed"]) == ("failed", ["BBB/5m"])
     assert "BBB/5m" in checkpoints

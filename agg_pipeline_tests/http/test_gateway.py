@@ -190,3 +190,21 @@ def test_an_answer_is_judged_by_code_and_status_never_by_its_words(
         call(url, "key")
     assert getattr(refused.value, "code", None) == code
     assert "<html>" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("status", "said"), [(400, "refused: Bearer [key]"), (200, "{'told': 'Bearer [key]'}")])
+def test_an_answer_that_repeats_the_key_does_not_show_it(
+    strange_server: tuple[str, list[tuple[int, str, bytes]]], status: int, said: str
+) -> None:
+    """Reports of errors like to show the headers of the request."""
+    url, answer = strange_server
+    body = b'{"code": "P0001", "message": "refused: Bearer planted", "hint": "planted"}' if status == 400 else (
+        b'{"told": "Bearer planted"}'
+    )  # fmt: skip
+    answer.append((status, "application/json", body))
+    try:
+        shown = str(call(url, "planted"))
+    except PermanentError as exc:
+        shown = str(exc)
+    assert said in shown
+    assert "planted" not in shown

@@ -67,8 +67,9 @@ def assert_closed(db: psycopg.Connection, role: str) -> None:
         db,
         """select relname from pg_class where relnamespace = 'public'::regnamespace
             and relkind in ('r', 'p', 'v', 'm', 'f')
-             and has_table_privilege(%s, oid, 'select, insert, update, delete, truncate, references, trigger')""",
-        [role],
+             and (has_table_privilege(%s, oid, 'select, insert, update, delete, truncate, references, trigger')
+                  or has_any_column_privilege(%s, oid, 'select, insert, update, references'))""",
+        [role, role],
     )
     assert relations == []
     sequences = rows(

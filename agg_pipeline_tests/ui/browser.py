@@ -141,7 +141,9 @@ class Browser:
     def terminate(self) -> None:
         """The button on a run's page, and the question that follows, which goes away when the run ends."""
         self.page.get_by_role("button", name=re.compile("Terminate$")).click()
-        self.page.get_by_role("dialog").get_by_role("button", name="Terminate 1 run").click()
+        # It offers to force it where the code server is too busy to say that the run can be told.
+        sure = re.compile(r"^(Terminate|Force termination for) 1 run$")
+        self.page.get_by_role("dialog").get_by_role("button", name=sure).click()
 
     def open_runs(self, **tags: str) -> None:
         """The list of runs, all or those with these tags; a tag's agg/ is left out: ``open_runs(rerun_of=run_id)``."""

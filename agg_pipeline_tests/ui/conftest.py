@@ -93,13 +93,19 @@ def browser(
         yield opened
 
 
+def clear(db: psycopg.Connection, desk: Desk) -> None:
+    """Empty tables, and no run that follows one of an earlier test."""
+    desk.wait(lambda: all(run.has_ended for run in desk.runs()), "the runs of earlier tests end")
+    db.execute(f"truncate {TABLES} restart identity cascade")
+    desk.wait(lambda: desk.has_looked("catch_up"), "the sensor catch_up finds nothing left over")
+
+
 @pytest.fixture(scope="module")
 def market(desk: Desk, stack: Stack) -> Iterator[psycopg.Connection]:
     """Four hours of bars of three symbols, nothing built of them yet. A connection that commits."""
-    desk.wait(lambda: all(run.has_ended for run in desk.runs()), "the runs of earlier tests end")
     gateway = open_gateway(stack, direct=stack.api_url is None)
     with psycopg.connect(stack.dsn, autocommit=True) as db:
-        db.execute(f"truncate {TABLES} restart identity cascade")
+        clear(db, desk)
         for symbol in SYMBOLS:
             gateway.register_asset(symbol, start=BEGIN, base_timeframe="1m")
         db.execute(

@@ -9,10 +9,11 @@ import pytest
 from playwright.sync_api import expect
 
 from agg_pipeline.local import Stack
-from agg_pipeline_tests.conftest import TABLES, open_gateway
+from agg_pipeline_tests.conftest import open_gateway
 from agg_pipeline_tests.dagster.desk import Desk, Run
 from agg_pipeline_tests.oracle import assert_equals_oracle
 from agg_pipeline_tests.ui.browser import Browser, is_drawn
+from agg_pipeline_tests.ui.conftest import clear
 
 pytestmark = pytest.mark.ui
 
@@ -25,10 +26,9 @@ SYMBOLS = ["AAA", "BBB", "CCC"]
 @pytest.fixture(scope="module")
 def month(desk: Desk, stack: Stack) -> Iterator[psycopg.Connection]:
     """A month of waves of four symbols, with a hole of some hours every other day; nothing is built of them yet."""
-    desk.wait(lambda: all(run.has_ended for run in desk.runs()), "the runs of earlier tests end")
     gateway = open_gateway(stack, direct=stack.api_url is None)
     with psycopg.connect(stack.dsn, autocommit=True) as db:
-        db.execute(f"truncate {TABLES} restart identity cascade")
+        clear(db, desk)
         for symbol in [*SYMBOLS, "OTHER"]:
             gateway.register_asset(symbol, start=BEGIN, base_timeframe="1m")
         db.execute(

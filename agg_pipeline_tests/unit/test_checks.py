@@ -253,6 +253,19 @@ def test_a_task_lags_only_while_it_is_meant_to_work() -> None:
     assert not ask(pages)["lag", "15m"].passed, "a pause that is over"
 
 
+@pytest.mark.parametrize(("minutes_ago", "severity"), [(1, "warn"), (59, "warn"), (61, "error"), (None, "error")])
+def test_a_task_that_catches_up_is_warned_of_and_one_that_is_stuck_is_an_error(
+    minutes_ago: int | None, severity: str
+) -> None:
+    pages = steady()
+    pages.lag = 4
+    if minutes_ago is not None:
+        pages.task = {"last_successful_at_utc": dt.datetime.now(dt.UTC) - dt.timedelta(minutes=minutes_ago)}
+    result = ask(pages)["lag", "15m"]
+    assert (result.passed, result.severity) == (False, severity)
+    assert ("but catching up" in str(result.findings[0])) == (severity == "warn")
+
+
 def test_what_the_database_calls_missing_is_a_warning_and_the_rest_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verify, "PAGE", DAY)
     pages = steady(days=2)

@@ -1,4 +1,4 @@
-"""requirements.lock: pinned, hashed, tied to no index, and what pyproject.toml asks for."""
+"""The two locks: pinned, hashed, tied to no index, and what pyproject.toml asks for."""
 
 import re
 import tomllib
@@ -43,23 +43,35 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def test_every_entry_is_pinned_and_hashed() -> None:
-    locked = entries((ROOT / "requirements.lock").read_text())
+LOCKS = {"requirements.lock": ["dev"], "requirements-extras.lock": ["dev", "bench", "celery", "k8s"]}
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_entry_is_pinned_and_hashed(lock: str) -> None:
+    locked = entries((ROOT / lock).read_text())
     assert len(locked) > 50, "nothing was read"
     assert [str(entry) for entry, hashes in locked if not hashes] == []
 
 
-def test_the_lock_names_no_index() -> None:
+@pytest.mark.parametrize("lock", LOCKS)
+def test_the_lock_names_no_index(lock: str) -> None:
     """An install takes its packages from wherever its user's pip or uv is told to."""
-    lock = (ROOT / "requirements.lock").read_text()
-    assert re.findall(r".*(?:://|\bhttps?:|--(?:extra-)?index-url|--find-links| @ ).*", lock) == []
+    text = (ROOT / lock).read_text()
+    assert re.findall(r".*(?:://|\bhttps?:|--(?:extra-)?index-url|--find-links| @ ).*", text) == []
 
 
-def test_the_lock_satisfies_pyproject() -> None:
+def test_what_both_locks_name_has_one_version() -> None:
+    base, extras = ({str(entry) for entry, _ in entries((ROOT / lock).read_text())} for lock in LOCKS)
+    assert base - extras == set()
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_the_lock_satisfies_pyproject(lock: str) -> None:
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
     project, build = pyproject["project"], pyproject["build-system"]
-    asked = [*project["dependencies"], *project["optional-dependencies"]["dev"], *build["requires"]]
-    locked = [entry for entry, _ in entries((ROOT / "requirements.lock").read_text())]
+    extras = [text for extra in LOCKS[lock] for text in project["optional-dependencies"][extra]]
+    asked = [*project["dependencies"], *extras, *build["requires"]]
+    locked = [entry for entry, _ in entries((ROOT / lock).read_text())]
     assert [why for text in asked if (why := unmet(Requirement(text), locked))] == []
 
 

@@ -39,6 +39,7 @@ create table if not exists public.trading_calendar_changes (
 );
 
 alter table public.core_asset_registry_all add column if not exists trading_calendar text not null default '24x7';
+-- squawk-ignore ban-drop-default
 alter table public.core_asset_registry_all alter column trading_calendar drop default;  -- from here on the trigger gives it
 
 create or replace function public._agg_calendar_of_asset() returns trigger

@@ -57,8 +57,10 @@ with task as materialized (
                  and b.timeframe = t.source_timeframe and b.ts_utc >= t.cursor_utc
                order by b.ts_utc limit 1) first
        where newest.ts_utc >= t.cursor_utc + p_max_windows * t.length) budget on true
-    left join public.agg_tasks source on not t.source_is_base
-         and source.canonical_symbol = t.canonical_symbol and source.timeframe = t.source_timeframe
+    left join lateral (
+      select s.cursor_utc from public.agg_tasks s
+       where not t.source_is_base and s.canonical_symbol = t.canonical_symbol and s.timeframe = t.source_timeframe
+      offset 0) source on true
 ), judged as (
   select t.canonical_symbol, t.timeframe, bar, bar.ts_utc as starts, bar.ts_utc + t.length as ends,
          bar.source_candles - bar.off_session >= bar.expected_candles

@@ -46,7 +46,7 @@ begin
       full join live l on l.canonical_symbol = f.canonical_symbol and l.timeframe = f.timeframe and l.ts_utc = f.ts_utc
   ), closed as (
     update public.derived_data_bars d set deleted_at = stamp
-      from verdict v where d.id = v.live_id and v.outcome in ('revised', 'retired')
+     where d.id = any (array(select v.live_id from verdict v where v.outcome in ('revised', 'retired')))
     returning 1
   ), written as (
     insert into public.derived_data_bars (

@@ -4,6 +4,7 @@
 --
 -- AG001 lease lost, AG002 unknown task, AG003 bad argument, AG004 paused or disabled. Never 40001: PostgREST 12 runs the
 -- call again for ever.
+set local lock_timeout = '10s';
 
 -- PostgREST picks a function by parameter names; a second overload (a predecessor may have left two agg_finish) makes
 -- every call fail with PGRST203. Signatures change only here, so every older one goes first.

@@ -19,6 +19,9 @@ declare
   results jsonb;
   done jsonb;
   level record;
+  parts int4range[];
+  part int4range;
+  middle integer;
   n integer;
   message text;
   hint text;
@@ -48,32 +51,32 @@ begin
      where not a.repeated and a.canonical_symbol is not null and not results ? (a.canonical_symbol || '/' || a.timeframe)
      group by t.minutes order by t.minutes
   loop
-    begin
-      select jsonb_object_agg(c.canonical_symbol || '/' || c.timeframe, c.result) into done
-        from public._agg_catch_up(level.symbols, level.timeframes, max_windows, now_utc, version, ignore_confirmation) c;
-      results := results || coalesce(done, '{}');
-    exception when others then
-      -- Trouble of the whole database is nobody's in particular: the caller tries the call again.
-      if sqlstate ~ '^(40|53|55|57|58|XX)' then
-        raise;
-      end if;
-      -- One task broke the level: do them one by one, and report that one alone.
-      for n in 1 .. cardinality(level.symbols) loop
-        begin
-          select jsonb_object_agg(c.canonical_symbol || '/' || c.timeframe, c.result) into done
-            from public._agg_catch_up(level.symbols[n:n], level.timeframes[n:n], max_windows, now_utc, version,
-                                      ignore_confirmation) c;
-          results := results || coalesce(done, '{}');
-        exception when others then
-          if sqlstate ~ '^(40|53|55|57|58|XX)' then
-            raise;
-          end if;
+    -- All at once; where a task breaks them, halves of them, down to that one: the price is a few calls more, not one a task.
+    parts := array[int4range(1, cardinality(level.symbols), '[]')];
+    while cardinality(parts) > 0 loop
+      part := parts[cardinality(parts)];
+      parts := trim_array(parts, 1);
+      begin
+        select jsonb_object_agg(c.canonical_symbol || '/' || c.timeframe, c.result) into done
+          from public._agg_catch_up(level.symbols[lower(part):upper(part) - 1], level.timeframes[lower(part):upper(part) - 1],
+                                    max_windows, now_utc, version, ignore_confirmation) c;
+        results := results || coalesce(done, '{}');
+      exception when others then
+        -- Trouble of the whole database is nobody's in particular: the caller tries the call again.
+        if sqlstate ~ '^(40|53|55|57|58|XX)' then
+          raise;
+        end if;
+        middle := (lower(part) + upper(part)) / 2;
+        if middle > lower(part) then
+          parts := parts || int4range(middle, upper(part)) || int4range(lower(part), middle);
+        else
+          n := lower(part);
           get stacked diagnostics message = message_text, hint = pg_exception_hint;
           results := results || jsonb_build_object(level.symbols[n] || '/' || level.timeframes[n], public._agg_refuse(
             sqlstate, format('catch-up of %s/%s failed: %s', level.symbols[n], level.timeframes[n], message), nullif(hint, '')));
-        end;
-      end loop;
-    end;
+        end if;
+      end;
+    end loop;
   end loop;
 
   select coalesce(jsonb_agg(

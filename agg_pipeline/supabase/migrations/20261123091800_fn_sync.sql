@@ -50,6 +50,9 @@ begin
     from public._agg_missing_tasks(p_env_name, p_symbols) m
   on conflict do nothing;
   get diagnostics created = row_count;
+  if created > 1000 then  -- whoever looks for what is due next must not plan for an empty table
+    analyze public.core_asset_registry_all, public.data_agg_state;
+  end if;
   -- Only what follows from the ladder; whatever an operator may set stays.
   update public.data_agg_state s
      set source_timeframe = t.source_timeframe, run_interval_minutes = t.minutes
@@ -83,6 +86,9 @@ begin
   if coalesce(p_symbol, '') = '' or p_agg_start_utc is null then
     raise exception 'an asset needs a symbol and a start, not % and %', coalesce(p_symbol, 'null'), coalesce(p_agg_start_utc::text, 'null')
       using errcode = 'AG003', hint = 'p_agg_start_utc is where its first windows start, UTC.';
+  elsif length(p_symbol) > 200 then  -- a key of every index, where 2704 bytes is the end
+    raise exception 'a symbol of % characters, % ..., is too long', length(p_symbol), left(p_symbol, 40) using errcode = 'AG003',
+      hint = 'A symbol has 200 characters at most.';
   elsif not exists (select from public.agg_timeframes where source_timeframe = p_base_timeframe) then
     raise exception 'nothing is built from base timeframe %', coalesce(p_base_timeframe, 'null') using errcode = 'AG003',
       hint = 'Base timeframes: ' || (select string_agg(distinct source_timeframe, ', ') from public.agg_timeframes) || '.';

@@ -4,6 +4,7 @@
 create or replace function public.agg_load_bars(p_bars jsonb, p_timeframe text default '1m', p_source text default 'file')
 returns jsonb language plpgsql volatile security definer set search_path = '' as $$
 declare
+  nameless bigint;
   unknown text;
   inserted bigint;
   updated bigint;
@@ -11,6 +12,12 @@ begin
   if p_bars is null or jsonb_typeof(p_bars) <> 'array' then
     raise exception 'a list of bars is needed, not %', coalesce(jsonb_typeof(p_bars), 'null') using errcode = 'AG003',
       hint = 'Pass a JSON array of {canonical_symbol, ts_utc, open, high, low, close, vol, vwap, trade_count}.';
+  end if;
+  select min(nth) into nameless from jsonb_array_elements(p_bars) with ordinality e (b, nth)
+   where b ->> 'canonical_symbol' is null or b ->> 'ts_utc' is null;
+  if nameless is not null then
+    raise exception 'bar % of the list has no canonical_symbol or no ts_utc', nameless using errcode = 'AG003',
+      hint = 'Name both in every bar.';
   end if;
   select string_agg(distinct b ->> 'canonical_symbol', ', ') into unknown from jsonb_array_elements(p_bars) b
    where not exists (select from public.core_asset_registry_all a where a.canonical_symbol = b ->> 'canonical_symbol');
@@ -39,4 +46,4 @@ end $$;
 revoke execute on function public.agg_load_bars(jsonb, text, text) from public, anon, authenticated;
 grant execute on function public.agg_load_bars(jsonb, text, text) to service_role;
 comment on function public.agg_load_bars(jsonb, text, text) is
-  'Upserts raw bars [{canonical_symbol, ts_utc, open, high, low, close, vol, vwap, trade_count}, ...]; {inserted, updated, unchanged}. AG002: symbol not registered.';
+  'Upserts raw bars [{canonical_symbol, ts_utc, open, high, low, close, vol, vwap, trade_count}, ...]; {inserted, updated, unchanged}. AG002: symbol not registered; AG003: no list of bars.';

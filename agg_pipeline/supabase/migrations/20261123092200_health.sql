@@ -5,6 +5,8 @@
 --
 -- Times are told by the session clock: in a closed market nothing lags and nothing is silent. A task without a calendar has
 -- no closed time, and costs two looks into an index and a count.
+set local lock_timeout = '10s';
+
 
 -- How many windows of a length between two places of its grid hold open time. Null: all time is open.
 create or replace function public._agg_open_windows(
@@ -25,10 +27,7 @@ begin
               from unnest(tstzmultirange(tstzrange(p_from_utc, p_to_utc)) - p_closed) open) aligned, unnest(aligned.runs) run);
 end $$;
 
--- Their columns may have been others.
-drop view if exists public.v_aggregation_health;
-drop function if exists public._agg_health(text[], timestamptz);
-create function public._agg_health(p_symbols text[], p_now_utc timestamptz)
+create or replace function public._agg_health(p_symbols text[], p_now_utc timestamptz)
 returns table (
   canonical_symbol text, timeframe text, source_timeframe text, state text, reason text,
   lag_windows integer, lag_seconds bigint, backlog_windows integer, touched_windows integer, source_silent_seconds bigint,
@@ -198,12 +197,11 @@ returns text language sql immutable set search_path = '' as $$
               else p_seconds / 86400 || ' days' end
 $$;
 
-create view public.v_aggregation_health with (security_invoker = true) as select * from public._agg_health(null, now());
+create or replace view public.v_aggregation_health with (security_invoker = true) as select * from public._agg_health(null, now());
 revoke all on table public.v_aggregation_health from public, anon, authenticated, service_role;
 comment on view public.v_aggregation_health is
   'One row per task. state: disabled, paused, failed (a hard failure, or two transient ones in a row), stalled (runs succeed and the cursor stays, or nothing runs), waiting for data (there never was any), catching up, waiting for source (silent for longer than the deadline while the market is open) or current; reason says why. lag is by the session clock, backlog_windows by the source; completeness: bars built of windows expected, null if none were.';
 
-drop function if exists public.agg_health(text[]);  -- its form before it could be asked as of a time
 -- One JSON array: of a set of rows a hosted REST API returns the first thousand and says nothing.
 create or replace function public.agg_health(p_symbols text[] default null, p_now_utc timestamptz default now())
 returns jsonb language sql stable security definer set search_path = '' set timezone = 'UTC' as $$
@@ -219,7 +217,6 @@ revoke execute on function public._agg_health(text[], timestamptz), public._agg_
   public._agg_open_windows(timestamptz, timestamptz, interval, timestamptz, tstzmultirange)
   from public, anon, authenticated, service_role;
 
-drop function if exists public.agg_bar_summary(text[]);  -- its form before it could be asked for a range
 create or replace function public.agg_bar_summary(
   p_symbols text[] default null, p_from_utc timestamptz default '-infinity', p_to_utc timestamptz default 'infinity')
 returns jsonb language sql stable security definer set search_path = '' set timezone = 'UTC' as $$

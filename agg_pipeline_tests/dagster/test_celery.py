@@ -1,0 +1,106 @@
+"""Steps done by workers of Celery: two of them, redis between, the same bars. `make test-celery`."""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sysconfig
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import psycopg
+import pytest
+
+from agg_pipeline.cli.services import Service, dagster_home, free_port, stop
+from agg_pipeline.gateway import AggGateway
+from agg_pipeline.local import Stack
+from agg_pipeline_tests.dagster.conftest import empty_storage
+from agg_pipeline_tests.oracle import assert_equals_oracle
+from agg_pipeline_tests.sql.helpers import at, put
+
+pytestmark = pytest.mark.celery
+SCRIPTS = Path(sysconfig.get_path("scripts"))
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[str]:
+    pytest.importorskip("dagster_celery", reason="the extra [celery] is not installed")
+    redis = shutil.which("redis-server") or pytest.skip("no redis-server on this machine (apt install redis-server)")
+    port = free_port()
+    command = [redis, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
+    service = Service("redis", command, dict(os.environ), tmp_path / "redis.log")
+    process = service.start()
+    try:
+        deadline = time.monotonic() + 20
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+            assert time.monotonic() < deadline, (tmp_path / "redis.log").read_text()
+            time.sleep(0.05)
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        stop([process])
+
+
+def test_two_workers_share_a_run(
+    stack: Stack,
+    clean: psycopg.Connection,
+    one_gateway: AggGateway,
+    tmp_path: Path,
+    broker: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every step is done once, by one of two workers; both take part, and the bars are right."""
+    for n in range(4):
+        one_gateway.register_asset(f"S{n}", start=at("00:00"), base_timeframe="1m")
+        put(clean, f"S{n}", "00:00", 60)
+    with empty_storage(stack, tmp_path / "empty"):
+        pass
+    home = dagster_home(tmp_path)
+    environment = os.environ | stack.environment() | {
+        "DAGSTER_HOME": str(home), "ENV_NAME": "prod", "AGG_EXECUTOR": "celery",
+        "TASKS_PER_STEP": "5",
+        "AGG_SHARED_DIR": str(tmp_path / "shared"),
+        "AGG_CELERY_BROKER": broker, "AGG_CELERY_BACKEND": broker, "PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}",
+    }  # fmt: skip
+    command = [
+        str(SCRIPTS / "dagster-celery"),
+        "worker",
+        "start",
+        "-A",
+        "dagster_celery.app",
+        "-y",
+        str(ROOT / "deploy/celery.yaml"),
+        "-n",
+    ]
+    workers = [
+        Service(n, [*command, n, "--", "--concurrency", "1"], environment, tmp_path / f"{n}.log")
+        for n in ("one", "two")
+    ]
+    processes = [worker.start() for worker in workers]
+    try:
+        done = subprocess.run(
+            [str(SCRIPTS / "dagster"), "job", "execute", "-m", "agg_pipeline.definitions", "-j", "agg_master"],
+            env=environment, capture_output=True, text=True, timeout=240, check=False,
+        )  # fmt: skip
+    finally:
+        stop(processes)
+    logs = {worker.name: worker.log.read_text() for worker in workers}
+    assert done.returncode == 0, done.stderr[-2000:] + "".join(logs.values())[-2000:]
+    monkeypatch.setenv("DAGSTER_POSTGRES_URL", stack.dagster_dsn)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        (run,) = instance.get_runs()
+        events = [entry.dagster_event for entry in instance.all_logs(run.run_id)]
+        steps = [event.step_key for event in events if event and event.is_step_success]
+    units = (
+        4  # one symbol's five tasks each: side by side, a parent could come before its child and wait for the next run
+    )
+    assert len(steps) == len(set(steps)) == 2 + 2 * units
+    counts = {name: log.count("succeeded in") for name, log in logs.items()}
+    assert sum(counts.values()) == len(steps)
+    assert min(counts.values()) > 0, f"one of the workers did nothing: {counts}"
+    assert assert_equals_oracle(clean)["S3", "5m"] == 12
