@@ -32,7 +32,7 @@ REMEDIES = {
 # A wrong key is tried again as the predecessor did, but it never heals: say so at once.
 CONFIGURATION_CODES = frozenset({"PGRST300", "PGRST301", "PGRST302", "PGRST303", "401", "42501"})
 
-_LONGEST = 500
+_LONGEST = 1000
 _TRANSIENT_CODE = re.compile(r"PGRST00[0-3]|PGRST30[1-3]|40001|40P01|55P03|57014|57P0[1-3]|08...|53...")
 _STATUS_CODE = re.compile(r"PT(\d{3})")  # how a function chooses the HTTP status, for PostgREST
 _DATABASE_CODE = re.compile(r"[0-9A-Z]{5}|PGRST\d{3}")

@@ -111,11 +111,10 @@ def asset_findings(facts: Facts) -> Iterator[Finding]:
     ]
     if fx:
         yield Finding(
-            Severity.WARNING,
+            Severity.NOTE,
             "calendars",
             f"of class fx, but expected to trade at the weekend (24x7): {some(fx)}",
-            "update public.core_asset_registry_all set trading_calendar = 'fx_24x5' "
-            "where lower(asset_class) in ('fx', 'forex');",
+            "agg-pipeline calendar SYMBOL fx_24x5 for each; agg-pipeline calendars --apply fills in the sessions.",
         )
 
 
