@@ -19,6 +19,10 @@ from agg_pipeline_tests.bench.rounds import median_ratio
 
 Report = Callable[..., None]
 
+# The peers come with the extra "bench", which only `make bench` installs.
+PEERS = ("adbc_driver_postgresql", "duckdb", "polars")
+collect_ignore = [] if all(map(importlib.util.find_spec, PEERS)) else ["test_bench_peers.py"]
+
 PAGE = os.environ.get("AGG_BENCH_PAGE")
 """docs/performance.md, where `make bench` writes it; the numbers are kept beside it."""
 
