@@ -110,8 +110,7 @@ def dagster_services(
             {"load_from": [{"grpc_server": {"host": "127.0.0.1", "port": code_port, "location_name": "agg_pipeline"}}]}
         )
     )
-    # A backfill materializes each of its days: one call to the storage for many of them, not one for each.
-    env = {"DAGSTER_EVENT_BATCH_SIZE": "1000"} | os.environ | environment | {"DAGSTER_HOME": str(home)}
+    env = os.environ | environment | {"DAGSTER_HOME": str(home)}
     commands = {
         "code-server": [
             "dagster", "code-server", "start", "-m", module, "-h", "127.0.0.1", "-p", str(code_port),
