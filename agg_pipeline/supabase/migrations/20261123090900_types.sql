@@ -10,7 +10,7 @@ begin
   end if;
   if to_regtype('public.agg_bar') is null then
     create type public.agg_bar as (
-      canonical_symbol text, timeframe text, ts_utc timestamptz,
+      canonical_symbol text, timeframe text, ts_utc timestamptz, to_utc timestamptz,
       open double precision, high double precision, low double precision, close double precision,
       vol double precision, vwap double precision, trade_count bigint, is_partial boolean,
       source_timeframe text, source_candles integer, expected_candles integer,
@@ -24,6 +24,6 @@ begin
 end $$;
 comment on type public.agg_range is 'Windows [from_utc, to_utc) of one task, on its grid.';
 comment on type public.agg_bar is
-  'One window with source rows, freshly computed. quality_score null: too few valid rows, no bar is to be stored. off_session: valid rows that nobody expected.';
+  'One window [ts_utc, to_utc) with source rows, freshly computed. quality_score null: too few valid rows, no bar is to be stored. off_session: valid rows that nobody expected.';
 comment on type public.agg_frontier is
   'What one task may pass now: windows [from_utc, to_utc) with their bars; has_more: stopped by max_windows.';

@@ -6,7 +6,7 @@
 -- intersects it. One call for many ranges; a range in which all is expected has no row.
 create or replace function public._agg_slots(p_ranges public.agg_range[])
 returns table (canonical_symbol text, timeframe text, from_utc timestamptz, expected integer, closed tstzmultirange)
-language plpgsql stable set search_path = '' set timezone = 'UTC' as $$
+language plpgsql stable rows 10 set search_path = '' set timezone = 'UTC' as $$
 #variable_conflict use_column
 begin
   return query

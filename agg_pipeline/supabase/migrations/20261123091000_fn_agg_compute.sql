@@ -46,7 +46,7 @@ select s.*
  cross join lateral public._agg_slots(work.windows) s
  where work.windows is not null
 )
-select b.canonical_symbol, b.timeframe, b.ts_utc, b.open, b.high, b.low, b.close, b.vol,
+select b.canonical_symbol, b.timeframe, b.ts_utc, b.ts_utc + b.length, b.open, b.high, b.low, b.close, b.vol,
        b.weighted / nullif(b.weight, 0) as vwap, b.trade_count, b.is_partial,
        b.source_timeframe, b.found, e.expected,
        case

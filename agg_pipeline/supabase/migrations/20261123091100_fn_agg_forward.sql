@@ -44,25 +44,33 @@ with task as materialized (
          and b.ts_utc <= p_now_utc  -- a bar from the future passes nothing by
        order by b.ts_utc desc limit 1) newest
     -- p_max_windows windows hold at most this many rows; beyond them nothing needs to be read now. Nobody looks for that
-    -- place who has no more windows before him.
+    -- place who has no more windows before him; who does, counts rows in the index, past the view and its rules.
     left join lateral (
       select greatest(date_bin(t.length, beyond.ts_utc, t.origin_utc),
                       date_bin(t.length, first.ts_utc, t.origin_utc) + t.length) as until_utc
-        from (select b.ts_utc from public.agg_source_bars b
+        from (select case
+                when newest.ts_utc < t.cursor_utc + p_max_windows * t.length then null
+                when t.source_is_base then
+                  (select b.ts_utc from public.data_bars b
+                    where b.canonical_symbol = t.canonical_symbol and b.timeframe = t.source_timeframe and b.ts_utc >= t.cursor_utc
+                    order by b.ts_utc limit 1 offset p_max_windows * t.expected_candles)
+                else
+                  (select b.ts_utc from public.derived_data_bars b
+                    where b.canonical_symbol = t.canonical_symbol and b.timeframe = t.source_timeframe and b.ts_utc >= t.cursor_utc
+                      and b.deleted_at is null
+                    order by b.ts_utc limit 1 offset p_max_windows * t.expected_candles)
+                end as ts_utc offset 0) beyond
+       cross join lateral (
+              select b.ts_utc from public.agg_source_bars b
                where b.is_base = t.source_is_base and b.canonical_symbol = t.canonical_symbol
-                 and b.timeframe = t.source_timeframe and b.ts_utc >= t.cursor_utc
-               order by b.ts_utc limit 1 offset p_max_windows * t.expected_candles) beyond,
-             (select b.ts_utc from public.agg_source_bars b
-               where b.is_base = t.source_is_base and b.canonical_symbol = t.canonical_symbol
-                 and b.timeframe = t.source_timeframe and b.ts_utc >= t.cursor_utc
-               order by b.ts_utc limit 1) first
-       where newest.ts_utc >= t.cursor_utc + p_max_windows * t.length) budget on true
+                 and b.timeframe = t.source_timeframe and b.ts_utc >= t.cursor_utc and beyond.ts_utc is not null
+               order by b.ts_utc limit 1) first) budget on true
     left join lateral (
       select s.cursor_utc from public.agg_tasks s
        where not t.source_is_base and s.canonical_symbol = t.canonical_symbol and s.timeframe = t.source_timeframe
       offset 0) source on true
 ), judged as (
-  select t.canonical_symbol, t.timeframe, bar, bar.ts_utc as starts, bar.ts_utc + t.length as ends,
+  select t.canonical_symbol, t.timeframe, bar, bar.ts_utc as starts,
          bar.source_candles - bar.off_session >= bar.expected_candles
          or ((p_ignore_confirmation
               or p_now_utc >= bar.ts_utc + t.length + t.deadline
@@ -82,17 +90,13 @@ with task as materialized (
    cross join lateral public._agg_compute(work.ranges) bar
     join task t on t.canonical_symbol = bar.canonical_symbol and t.timeframe = bar.timeframe
   window earlier as (partition by t.canonical_symbol, t.timeframe order by bar.ts_utc)
-), prefix as (
-  select *, nth <= p_max_windows
-         and bool_and(eligible and reachable) over (partition by canonical_symbol, timeframe order by starts) as passed
-    from judged
 ), passed as materialized (
-  select canonical_symbol, timeframe,
-         max(ends) filter (where passed) as passed_utc,
-         min(starts) filter (where not passed) as stop_utc,
-         coalesce(bool_or(eligible and reachable and nth = p_max_windows + 1), false) as over_budget,
-         array_agg(bar order by starts) filter (where passed) as bars
-    from prefix group by 1, 2
+  select *, (bars[cardinality(bars)]).to_utc as passed_utc
+    from (select canonical_symbol, timeframe, min(starts) filter (where stops) as stop_utc,
+                 coalesce(bool_or(eligible and reachable and nth = p_max_windows + 1), false) as over_budget,
+                 (array_agg(bar order by starts))[:coalesce(min(nth) filter (where stops) - 1, count(*))] as bars
+            from (select *, (eligible and reachable and nth <= p_max_windows) is not true as stops from judged) j
+           group by 1, 2) upto
 ), frontier as (
   select t.*, p.over_budget, p.bars, p.stop_utc,
          coalesce(p.passed_utc, t.cursor_utc) as passed_utc,

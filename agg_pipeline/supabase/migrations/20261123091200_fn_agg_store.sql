@@ -8,11 +8,19 @@ create or replace function public._agg_store(
   p_ranges public.agg_range[], p_bars public.agg_bar[], p_derivation_version integer, p_restamp boolean default false)
 returns table (canonical_symbol text, timeframe text, windows integer, created integer, revised integer, retired integer,
                unchanged integer, poor integer, skipped integer, rejected integer)
-language plpgsql volatile set search_path = '' set timezone = 'UTC' as $$
+language plpgsql volatile set search_path = '' set timezone = 'UTC' set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
   -- Not now(): a transaction that began earlier may get its turn later, and its rows must not be older than those it ends.
   stamp constant timestamptz := clock_timestamp();
+  -- Seldom, and asked once: else every new bar looks for an earlier revision of its own.
+  any_retired constant boolean := exists (
+    select from unnest(p_ranges) r
+     cross join lateral (
+        select from public.derived_data_bars
+         where canonical_symbol = r.canonical_symbol and timeframe = r.timeframe
+           and ts_utc >= r.from_utc and ts_utc < r.to_utc and deleted_at is not null
+         limit 1) retired);
 begin
   return query
   with fresh as materialized (
@@ -57,17 +65,17 @@ begin
            stamp, v.source_timeframe, v.source_candles, v.expected_candles, v.quality_score,
            coalesce(p_derivation_version, v.live_version, last.derivation_version, 1),
            1 + coalesce(v.live_revision, last.revision, 0),
-           case when v.source_rejected > 0
-                then origin.raw || jsonb_build_object('rejected_count', v.source_rejected, 'rejected', v.rejected)
-                else origin.raw end
-           || case when v.off_session > 0 then jsonb_build_object('off_session', v.off_session) else '{}' end,
+           case when v.source_rejected > 0 or v.off_session > 0
+                then origin.raw || jsonb_strip_nulls(jsonb_build_object(
+                       'rejected_count', nullif(v.source_rejected, 0), 'rejected', v.rejected, 'off_session', nullif(v.off_session, 0)))
+                else origin.raw end,
            stamp, stamp
-      from verdict v join public.agg_timeframes t on t.timeframe = v.tf
+      from verdict v
      cross join lateral (
-        select jsonb_build_object('source_timeframe', v.source_timeframe, 'from', v.ts_utc, 'to', v.ts_utc + t.length) as raw) origin
+        select jsonb_build_object('source_timeframe', v.source_timeframe, 'from', v.ts_utc, 'to', v.to_utc) as raw) origin
       left join lateral (
         select old.revision, old.derivation_version from public.derived_data_bars old
-         where v.live_id is null and old.canonical_symbol = v.symbol and old.timeframe = v.tf
+         where any_retired and v.live_id is null and old.canonical_symbol = v.symbol and old.timeframe = v.tf
            and old.ts_utc = v.ts_utc and old.deleted_at is not null
          order by old.canonical_symbol desc, old.timeframe desc, old.ts_utc desc, old.revision desc limit 1) last on true
      -- Counting "closed" first makes the insert wait for the update: the unique index must have let the old row go.

@@ -13,9 +13,12 @@ $$;
 create or replace function public._agg_left_behind(p_symbol text, p_tf text, p_now_utc timestamptz)
 returns boolean language sql stable set search_path = '' as $$
   select exists (
-    select from public.agg_tasks t join public.agg_source_bars b
-        on b.is_base = t.source_is_base and b.canonical_symbol = t.canonical_symbol and b.timeframe = t.source_timeframe
-       and b.ts_utc >= t.cursor_utc + t.length and b.ts_utc <= p_now_utc and b.reject_reason is null
+    select from public.agg_tasks t
+     cross join lateral (
+        select from public.agg_source_bars b
+         where b.is_base = t.source_is_base and b.canonical_symbol = t.canonical_symbol and b.timeframe = t.source_timeframe
+           and b.ts_utc >= t.cursor_utc + t.length and b.ts_utc <= p_now_utc and b.reject_reason is null
+         order by b.ts_utc limit 1) beyond
      where t.canonical_symbol = p_symbol and t.timeframe = p_tf and t.cursor_utc + t.length + t.delay <= p_now_utc)
 $$;
 
