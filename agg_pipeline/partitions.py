@@ -119,12 +119,14 @@ def _prepare(db: psycopg.Connection, table: LiteralString, until: dt.datetime, t
 def _switch(db: psycopg.Connection, table: LiteralString, until: dt.datetime) -> None:
     """Under exclusive locks, for milliseconds; whoever comes then waits.
 
-    Where the table is busy we give way, long before the server looks for deadlocks (after a second), and try again in
-    the next gap: a tick reads these tables in many orders, and must not be the one that is called off.
+    Where the table is busy we give way, before the server looks for deadlocks (after a second), and try again in the
+    next gap: a tick reads these tables in many orders, and must not be the one that is called off. Each try waits
+    longer, for on a slow machine the calls of a tick take longer, too.
     """
     for attempt in stamina.retry_context(on=_IN_USE, attempts=200, wait_initial=0.1, wait_max=1.0, timeout=PATIENCE_S):
         with attempt, db.transaction():
-            db.execute("set local lock_timeout = '200ms'")
+            wait_ms = min(100 + 100 * attempt.num, 800)
+            db.execute("select set_config('lock_timeout', %s, true)", [f"{wait_ms}ms"])
             db.execute(SWITCH.read_bytes())
             db.execute("select public._agg_partition_switch(%s, %s)", [table, until])
             db.execute("drop function public._agg_partition_switch")

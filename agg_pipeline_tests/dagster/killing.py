@@ -58,6 +58,7 @@ class History:
 
     def __init__(self, stack: Stack, seed: int) -> None:
         self.stack, self.random, self.now = stack, random.Random(seed), BEGIN
+        self.lasts_s = 0.0
         with self.connect() as db:
             register(db, *SYMBOLS)
 
@@ -115,10 +116,21 @@ class History:
             assert not doubled, doubled
             return sum(assert_equals_oracle(db).values())
 
-    def duration_of_a_tick(self) -> float:
-        """Seconds that nobody disturbs."""
+    def wait_somewhere(self, process: BaseProcess) -> bool:
+        """Let a tick go on for a random part of the time that ticks take; is it still at work?
+
+        That time is learned: where a tick has ended already, the next ones are given half as long.
+        """
+        time.sleep(self.random.uniform(0, self.lasts_s))
+        if not process.is_alive():
+            self.lasts_s /= 2
+        return process.is_alive()
+
+    def try_undisturbed(self) -> None:
+        """A tick that nobody kills; its seconds are what wait_somewhere() begins with."""
         process = start_tick(self.stack, self.go_on())
         began = time.monotonic()
         process.join(120)
         assert process.exitcode == 0, f"an undisturbed tick ended with {process.exitcode}"
-        return time.monotonic() - began
+        self.lasts_s = time.monotonic() - began
+        self.recover()

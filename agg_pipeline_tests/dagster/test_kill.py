@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,22 +29,21 @@ def own_stack(tmp_path: Path) -> Iterator[Stack]:
 def test_the_process_of_a_run_is_killed(own_stack: Stack) -> None:
     """Its leases go stale, and the next tick goes on from what was committed."""
     history = History(own_stack, SEED)
-    lasts_s = history.duration_of_a_tick()
-    history.recover()
+    history.try_undisturbed()
     killed_at_work = leases = bars = 0
     for n in range(KILLS):
         process = start_tick(own_stack, history.go_on())
         if n % 2:
             history.wait_for_a_lease(process)
         else:
-            time.sleep(history.random.uniform(0, lasts_s))
+            history.wait_somewhere(process)
         process.kill()
         process.join()
         killed_at_work += process.exitcode == -signal.SIGKILL
         leases += history.leases()
         bars = history.recover()
         print(f"kill {n + 1} (seed {SEED}): exit code {process.exitcode}, {bars} bars are right")
-    print(f"{KILLS} kills, {killed_at_work} at work (a tick takes {lasts_s:.2f} s), {leases} leases left, {bars} bars")
+    print(f"{KILLS} kills, {killed_at_work} at work, {leases} leases left, {bars} bars")
     assert killed_at_work >= KILLS / 3, "the kills came too late to prove anything"
     assert leases > 0, "no kill fell between a lease and its end"
 
@@ -53,13 +51,11 @@ def test_the_process_of_a_run_is_killed(own_stack: Stack) -> None:
 def test_postgresql_is_killed(own_stack: Stack) -> None:
     """The server or one of its processes; its supervisor starts it again, and the run goes on or fails honestly."""
     history = History(own_stack, SEED)
-    lasts_s = history.duration_of_a_tick()
-    history.recover()
+    history.try_undisturbed()
     killed_at_work = failed = bars = 0
     for n in range(KILLS):
         process = start_tick(own_stack, history.go_on())
-        time.sleep(history.random.uniform(0, lasts_s))
-        killed_at_work += process.is_alive()
+        killed_at_work += history.wait_somewhere(process)
         found = pids(own_stack.root)
         children = [pid for name, pid in found.items() if name.startswith("postgres child")]
         victim = found["postgres"] if n % 2 == 0 or not children else history.random.choice(children)
