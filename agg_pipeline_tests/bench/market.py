@@ -57,7 +57,7 @@ class Market:
                       case when not %(gaps)s or h %% 100 <> 8 then p + 0.5 end, 3 + h %% 50, 'bench'
                  from generate_series(%(begin)s::timestamptz, %(end)s, interval '1 minute') ts,
                       generate_series(1, %(symbols)s) s,
-                      lateral (select abs(hashint8(s * 1000003::bigint + extract(epoch from ts)::bigint)) as h,
+                      lateral (select abs(hashint8(s * 1000003::bigint + extract(epoch from ts)::bigint)::bigint) as h,
                                       100 + s %% 900 + sin(extract(epoch from ts) / 5000) * 10 as p) x
                 where not %(gaps)s or h %% 100 not in (1, 2)""",
             {"gaps": self.gaps, "begin": self.clock, "end": until - MINUTE, "symbols": self.symbols},

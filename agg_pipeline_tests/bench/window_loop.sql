@@ -1,9 +1,11 @@
 -- What catch-up is measured against: the usual way in plpgsql, and that of the predecessor: a loop over windows, a function
 -- that computes one, a function that upserts one. Called by: test_bench_catch_up. Needs: the migrations. Undo: drop the bench's database.
 
--- Twins of derived_data_bars with its indexes and without its triggers.
-create table loop_bars (like public.derived_data_bars including all);
-create table twin (like public.derived_data_bars including all);
+-- Twins of derived_data_bars with its indexes and its foreign key, without its triggers.
+create table loop_bars (like public.derived_data_bars including all,
+  foreign key (canonical_symbol) references public.core_asset_registry_all (canonical_symbol));
+create table twin (like public.derived_data_bars including all,
+  foreign key (canonical_symbol) references public.core_asset_registry_all (canonical_symbol));
 
 create function upsert_one(
   p_symbol text, p_ts timestamptz, p_open float8, p_high float8, p_low float8, p_close float8, p_vol float8, p_vwap float8,
@@ -54,7 +56,8 @@ begin
 end $$;
 
 -- The same with plans that are made once, into a table of its own.
-create table loop_bars_generic (like public.derived_data_bars including all);
+create table loop_bars_generic (like public.derived_data_bars including all,
+  foreign key (canonical_symbol) references public.core_asset_registry_all (canonical_symbol));
 do $$
 declare
   step text;
