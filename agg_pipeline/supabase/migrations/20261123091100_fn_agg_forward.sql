@@ -97,7 +97,7 @@ with task as materialized (
                  (array_agg(bar order by starts))[:coalesce(min(nth) filter (where stops) - 1, count(*))] as bars
             from (select *, (eligible and reachable and nth <= p_max_windows) is not true as stops from judged) j
            group by 1, 2) upto
-), frontier as (
+), frontier as materialized (  -- or next_utc is looked up wherever it is named
   select t.*, p.over_budget, p.bars, p.stop_utc,
          coalesce(p.passed_utc, t.cursor_utc) as passed_utc,
          -- The window that holds the next source row: what lies before it is a gap.

@@ -68,13 +68,15 @@ begin
     from jsonb_array_elements(p_tasks) with ordinality e;
 end $$;
 
--- Locks the rows of the tasks, in a fixed order, so that two batches cannot wait for each other.
+-- Locks the rows of the tasks, in a fixed order, so that two batches cannot wait for each other. From each task to its row,
+-- here and below: joined at will, a call for one task may read the state of all.
 create or replace function public._agg_lock(p_tasks jsonb)
 returns void language plpgsql volatile set search_path = '' set enable_sort = on as $$
 begin
-  perform from public.data_agg_state s join public._agg_asked(p_tasks) a
-    on a.canonical_symbol = s.canonical_symbol and a.timeframe = s.timeframe
-    order by s.canonical_symbol, s.timeframe for update of s;
+  perform from (select canonical_symbol, timeframe from public._agg_asked(p_tasks) order by 1, 2) a
+   cross join lateral (
+      select from public.data_agg_state s
+       where s.canonical_symbol = a.canonical_symbol and s.timeframe = a.timeframe for update) locked;
 end $$;
 
 -- May a caller with this token write to this task? Null: yes.

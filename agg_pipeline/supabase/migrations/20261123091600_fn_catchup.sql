@@ -39,8 +39,10 @@ begin
                     filter (where refusal is not null and not a.repeated), '{}')
     into results
     from public._agg_asked(p_tasks) a
-    left join public.data_agg_state s on s.canonical_symbol = a.canonical_symbol and s.timeframe = a.timeframe
-   cross join lateral public._agg_refusal(a.canonical_symbol, a.timeframe, a.repeated, s,
+    left join lateral (
+      select s as state from public.data_agg_state s
+       where s.canonical_symbol = a.canonical_symbol and s.timeframe = a.timeframe offset 0) task on true
+   cross join lateral public._agg_refusal(a.canonical_symbol, a.timeframe, a.repeated, task.state,
                                           (a.task ->> 'lease_token')::bigint, now_utc) refusal
    where a.canonical_symbol is not null and a.timeframe is not null;
 

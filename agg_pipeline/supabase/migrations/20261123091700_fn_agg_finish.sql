@@ -104,7 +104,7 @@ begin
                 then jsonb_set(public._agg_refuse('AG001', format('lease %s on %s/%s is not held: it was finished already',
                        s.finished_token, a.canonical_symbol, a.timeframe), 'If this is a repetition, the first one did it all; else discard this result.'),
                        '{error,repeated}', 'true') end,
-           public._agg_refusal(a.canonical_symbol, a.timeframe, a.repeated, s, (a.task ->> 'lease_token')::bigint, now_utc),
+           public._agg_refusal(a.canonical_symbol, a.timeframe, a.repeated, s.state, (a.task ->> 'lease_token')::bigint, now_utc),
            case when s.lease_expires_at is null and s.status <> 'running' then public._agg_refuse('AG001',
                   format('%s/%s is not leased', a.canonical_symbol, a.timeframe),
                   'It was finished, released or went stale; discard this result.') end,
@@ -116,7 +116,9 @@ begin
            order by a.nth)
     into results
     from public._agg_asked(p_results) a
-    left join public.data_agg_state s on s.canonical_symbol = a.canonical_symbol and s.timeframe = a.timeframe;
+    left join lateral (
+      select s as state, s.finished_token, s.lease_expires_at, s.status from public.data_agg_state s
+       where s.canonical_symbol = a.canonical_symbol and s.timeframe = a.timeframe offset 0) s on true;
   return coalesce(results, '[]');
 end $$;
 

@@ -17,7 +17,10 @@ with recursive asset as materialized (
   select a.canonical_symbol,
          coalesce(a.base_timeframe, case a.ingest_class when 'B' then '5m' else '1m' end) as base_timeframe
     from public.core_asset_registry_all a
-   where public._agg_env_active(p_env_name, a.active, a.test_active)
+    -- Asked once, not for every row.
+   cross join (select public._agg_env_active(p_env_name, true, false) as active,
+                      public._agg_env_active(p_env_name, false, true) as test) served
+   where (a.active and served.active or a.test_active and served.test)
      and (p_symbols is null or a.canonical_symbol = any (p_symbols))
 ), ladder (base_timeframe, timeframe) as (
   select t.source_timeframe, t.timeframe
