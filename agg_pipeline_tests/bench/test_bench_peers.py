@@ -87,8 +87,9 @@ PEERS: dict[str, Callable[[pa.Table], pa.Table]] = {"pandas": by_pandas, "polars
 def test_end_to_end_against_pandas_polars_and_duckdb(stack: Stack, report: Report) -> None:
     """Twelve hours of 50 symbols a round, from 1m bars in PostgreSQL to 5m bars in PostgreSQL. Windows/s, 5 rounds.
 
-    Peers read with ADBC, compute, and append with ADBC (COPY in binary, both ways) to a table with the same indexes
-    and foreign key and no triggers. Ours also takes leases, moves cursors, finds late bars and keeps revisions; theirs cannot be repeated.
+    Peers read with ADBC, compute, and append with ADBC (COPY in binary, both ways) to a table with the same indexes and
+    foreign key and no triggers. Ours also takes leases, moves cursors, finds late bars and keeps revisions; theirs
+    cannot be repeated.
     """
     with market(stack, "peers", SYMBOLS, gaps=True) as opened:
         opened.load(MONDAY + dt.timedelta(days=DAYS), noted=False)
