@@ -19,6 +19,14 @@ _PEERS = (
     "foreign key is most; ours also judges every window, notes it for the parents, looks for what is there, "
     "and takes leases: 18 us a window against 10 to 13"
 )
+_MEMORY = (
+    "Dagster with its PostgreSQL storage is 104 MB, the supabase client 46, pandas, by which every tick has the bars "
+    "of one symbol recomputed, 88; 10,000 tasks are the other 43"
+)
+_INGEST = (
+    "with one row a symbol in a statement the log gets a row for each row of bars, where a run of one symbol needs one "
+    "in all"
+)
 
 _EACH = ("125x30d", "1000x2d", "20x30d")
 
@@ -157,7 +165,7 @@ def _catalogue() -> list[Figure]:
             Goal("ratio", ">=", 100),
         ),
     ]
-    for history in ("1x", "10x", "100x", "10_symbols", "100_symbols", "512_symbols"):
+    for history in ("10x", "100x", "10_symbols", "100_symbols", "512_symbols"):
         words = f"{history[:-1]} times 3 days" if history.endswith("x") else history.replace("_", " ")
         found += [
             Figure(
@@ -183,6 +191,7 @@ def _catalogue() -> list[Figure]:
                     "without triggers",
                     "test_bench_ingest.py",
                     Goal("ratio", ">=", bound),
+                    why_missed=_INGEST,
                 ),
                 Figure(
                     f"ingest_control_{what}_{symbols}_symbols",
@@ -198,6 +207,7 @@ def _catalogue() -> list[Figure]:
             "20 tasks",
             "test_bench_processes.py",
             Goal("value", "<=", 200),
+            why_missed=_MEMORY,
         ),
         Figure(
             "run_worker_pss",

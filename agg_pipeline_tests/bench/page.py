@@ -35,7 +35,7 @@ def write(path: Path, found: Sequence[Measured], *, machine: str) -> None:
         "|---|--:|--:|--:|---|---|---|",
         *(_row(figure, newest.get(figure.bench)) for figure in FIGURES.values()),
     ]
-    if reasons := [f"- {f.what}, against {f.against}: {f.why_missed}" for f in missed if f.why_missed]:
+    if reasons := _reasons(missed):
         lines += ["", "Not reached, and why:", "", *reasons]
     text = "\n".join(lines) + "\n"
     curves = [m for m in found if m.at is not None]
@@ -43,6 +43,15 @@ def write(path: Path, found: Sequence[Measured], *, machine: str) -> None:
         text += CURVES
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
+
+
+def _reasons(missed: Sequence[Figure]) -> list[str]:
+    """One line a reason, behind all figures that it holds for."""
+    whats: dict[str, list[str]] = {}
+    for figure in missed:
+        if figure.why_missed:
+            whats.setdefault(figure.why_missed, []).append(f"{figure.what} (against {figure.against})")
+    return [f"- **{'; '.join(figures)}**: {why}." for why, figures in whats.items()]
 
 
 def _row(figure: Figure, m: Measured | None) -> str:
@@ -79,8 +88,11 @@ def _draw(path: Path, points: Sequence[Measured]) -> bool:
         for bench, label in curves.items():
             curve = sorted((m.at, m.value) for m in points if m.bench == bench and m.at is not None)
             if curve:
-                axes.loglog(*zip(*curve, strict=True), marker="o", label=label)
-        axes.set(title=title, xlabel=unit)
+                axes.plot(*zip(*curve, strict=True), marker="o", label=label)
+        # What should not grow is drawn from zero, or noise looks like growth.
+        axes.set(
+            title=title, xlabel=unit, xscale="log", **({"ylim": (0, None)} if unit == "hours" else {"yscale": "log"})
+        )
         axes.grid(True, which="both", alpha=0.25)
         axes.legend()
     picture.savefig(path, dpi=110)
