@@ -10,6 +10,8 @@ from agg_pipeline.gateway import AggGateway
 from agg_pipeline.settings import Environment, variable_for
 from agg_pipeline.transport import open_transport
 
+_LOOKED_AT = 100  # due tasks
+
 
 class SupabaseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """One environment's Supabase project. Secrets stay EnvVar until a run starts, so definitions load without them."""
@@ -61,6 +63,18 @@ class SupabaseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         with self.connect() as gateway:
             gateway.check_contract()
             return bool(gateway.due_tasks(self.environment, now=None, limit=1, stale_seconds=stale_seconds))
+
+    def can_get_on(self, *, stale_seconds: int) -> bool:
+        """Whether a tick would find anything to do now, other than for symbols with a task that stands still.
+
+        Those wait for the schedule: a run that starts at once leaves them where they are again. Raises GatewayError.
+        """
+        with self.connect() as gateway:
+            gateway.check_contract()
+            due = gateway.due_tasks(self.environment, now=None, limit=_LOOKED_AT, stale_seconds=stale_seconds)
+            symbols = {task.symbol for task in due}
+            stalled = {t.symbol for t in gateway.health(sorted(symbols)) if t.state == "stalled"} if due else set()
+            return bool(symbols - stalled)
 
 
 def resources_for(environment: Environment) -> dict[str, object]:

@@ -52,11 +52,15 @@ def build_catch_up_sensor(job: dg.JobDefinition, settings: Settings) -> dg.Senso
                 f"Run {run.run_id[:8]} built no window; whatever is due now, another would not either."
             )
         try:
-            due = supabase.has_due_tasks(stale_seconds=settings.running_stale_seconds)
+            left = supabase.can_get_on(stale_seconds=settings.running_stale_seconds)
         except GatewayError as exc:
             return dg.SkipReason(f"Could not look up what is due. {exc}")
         context.update_cursor(run.run_id)
-        return dg.RunRequest(run_key=f"after-{run.run_id}") if due else dg.SkipReason("Nothing is left over.")
+        return (
+            dg.RunRequest(run_key=f"after-{run.run_id}")
+            if left
+            else dg.SkipReason("Nothing is left over that another run would get on with.")
+        )
 
     return catch_up
 

@@ -100,3 +100,28 @@ def test_a_database_that_does_not_answer_is_asked_again(
     assert "Could not look up" in str(asked)
     asked, _ = ask(defs, instance, cursor)
     assert isinstance(asked, dg.RunRequest), asked
+
+
+def test_a_task_that_stands_still_starts_no_chain_of_runs(
+    defs: dg.Definitions, instance: dg.DagsterInstance, two_hours_of_bars: None, clean: psycopg.Connection
+) -> None:
+    """Each of them would build the same windows again; the schedule goes on trying."""
+    clean.execute(
+        """create function public.hold() returns trigger language plpgsql as $$
+           begin new.last_agg_bar_ts_utc := old.last_agg_bar_ts_utc; return new; end $$;
+           create trigger hold before update on data_agg_state
+             for each row when (old.timeframe = '5m') execute function public.hold()"""
+    )
+    try:
+        run(defs, instance, max_windows=5)
+        run(defs, instance, max_windows=5)
+        asked, _ = ask(defs, instance)
+        assert isinstance(asked, dg.SkipReason), asked
+        assert "Nothing is left over" in str(asked)
+    finally:
+        clean.execute("drop trigger hold on data_agg_state; drop function public.hold()")
+    asked, _ = ask(defs, instance)
+    assert isinstance(asked, dg.SkipReason), "it is still stalled until a run has got it on"
+    run(defs, instance, max_windows=5)
+    asked, _ = ask(defs, instance)
+    assert isinstance(asked, dg.RunRequest), asked
