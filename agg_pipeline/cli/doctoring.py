@@ -3,7 +3,8 @@
 import contextlib
 import json
 import os
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,8 +12,9 @@ import typer
 
 from agg_pipeline.cli.app import CommandError, command, console
 from agg_pipeline.cli.arguments import Root, parse_time
-from agg_pipeline.cli.target import ROOT, use_target
-from agg_pipeline.doctor import Examination, Severity, examine
+from agg_pipeline.cli.target import ROOT, connect, is_hosted, use_target
+from agg_pipeline.doctor import Examination, Finding, Severity, examine
+from agg_pipeline.errors import GatewayError
 from agg_pipeline.settings import load_settings, variable_for
 from agg_pipeline.transport import open_transport
 
@@ -35,6 +37,8 @@ def doctor(
     url, key, rest_path = _target(database_url, root)
     with contextlib.closing(open_transport(url, key, rest_path=rest_path)) as transport:
         found = examine(transport, dsn=url if url.startswith("postgres") else None, since=since)
+    if not key and not found.pending:
+        found = replace(found, findings=[*_access_findings(), *found.findings])
     if as_json:
         console.print_json(json.dumps(_as_json(found)))
     else:
@@ -53,6 +57,21 @@ def _target(database_url: str | None, root: Path) -> tuple[str, str, str]:
     use_target(root)
     url, key = (os.environ[variable_for(name, environment)] for name in ("SUPABASE_URL", "SUPABASE_SERVICE_ROLE_KEY"))
     return url, key, os.environ.get(variable_for("SUPABASE_REST_PATH", environment), "/rest/v1")
+
+
+def _access_findings() -> Iterator[Finding]:
+    """Whether runs get in: they come with SUPABASE_URL and its key, not with the database URL."""
+    environment = load_settings().env_name
+    if not is_hosted(environment):
+        return
+    try:
+        with connect(ROOT):
+            pass
+    except GatewayError as exc:
+        yield Finding(
+            Severity.ERROR, "access", f"runs cannot use {variable_for('SUPABASE_URL', environment)}: {exc}",
+            f"Set {variable_for('SUPABASE_SERVICE_ROLE_KEY', environment)} and the URL right, and restart what runs.",
+        )  # fmt: skip
 
 
 def _as_json(found: Examination) -> dict[str, object]:

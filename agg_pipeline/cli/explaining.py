@@ -71,7 +71,7 @@ def _source_table(told: Explanation) -> Table:
     table = Table(title=f"{told.source_timeframe} bars in {told.source_table}", title_justify="left")
     table.add_column("time (UTC)", no_wrap=True)
     for name in ("open", "high", "low", "close", "volume", "trades"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     table.add_column("written (UTC)", no_wrap=True)
     table.add_column("")
     rows = {row.ts_utc: row for row in told.source}

@@ -52,7 +52,7 @@ def _why(task: TaskHealth) -> str:
 
 _ADVICE: dict[State, str] = {
     "failed": "mend what the error names; `explain {symbol} {timeframe} {window}` shows the source rows",
-    "stalled": "look at `logs --symbol {symbol}`, and whether daemon and schedule run",
+    "stalled": "`doctor` names what may hold it; or daemon and schedule do not run",
     "disabled": "mend the cause, then `resume {symbol} {timeframe}`",
     "paused": "`resume {symbol} {timeframe}` when the reason is gone",
     "waiting for source": "look at the feed; if its market is closed now, at `calendars`",

@@ -38,7 +38,10 @@ def status(
         elif watch:
             _watch(gateway, symbols, trouble)
         else:
-            console.print(status_table(health))
+            if trouble and not health:
+                console.print("All is well: every task is current or waits for another one.", highlight=False)
+            else:
+                console.print(status_table(health))
             for line in advice(health):
                 console.print(line, highlight=False, soft_wrap=True)
             if bars:
@@ -53,7 +56,11 @@ def _health(gateway: AggGateway, symbols: list[str] | None, trouble: bool) -> li
         raise CommandError(
             f"{asked} There are: {', '.join(known)}." if known else f"{asked} Load bars first: agg-pipeline load FILE."
         )
-    return [task for task in health if task.state != "current" and not task.waits_for_task] if trouble else health
+    return (
+        [task for task in health if (task.state != "current" or task.reason) and not task.waits_for_task]
+        if trouble
+        else health
+    )
 
 
 def _watch(gateway: AggGateway, symbols: list[str] | None, trouble: bool) -> None:

@@ -63,12 +63,14 @@ def examine(transport: Transport, *, dsn: str | None, since: dt.datetime | None 
     ]
     if facts.contract >= CONTRACT and not pending and not FUNCTIONS - facts.functions.keys():
         gateway = AggGateway(transport)
+        health = gateway.health()
+        found += content.stall_findings(health, facts)
         damage = [
             find_damage(
                 gateway, task, max(task.first_window_utc, since or task.first_window_utc),
                 task.cursor_utc or task.first_window_utc,
             )
-            for task in gateway.health()
+            for task in health
         ]  # fmt: skip
         found += content.damage_findings(damage)
     found.sort(key=lambda finding: list(Severity).index(finding.severity))

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 
 from agg_pipeline.damage import KINDS, TaskDamage
 from agg_pipeline.doctor.facts import Facts, TaskFacts
-from agg_pipeline.doctor.finding import APPLY, MIGRATE, PLAN, Finding, Severity, some
+from agg_pipeline.doctor.finding import AGAIN, APPLY, MIGRATE, PLAN, Finding, Severity, some
 from agg_pipeline.gateway import CONTRACT
+from agg_pipeline.models import TaskHealth
 from agg_pipeline.timeframes import LADDER, Timeframe, first_window, next_window, window_start
 
 _FX = ("fx", "forex")
@@ -143,6 +144,28 @@ def row_findings(facts: Facts) -> Iterator[Finding]:
             )  # fmt: skip
         elif facts.contract < CONTRACT:  # later find_damage says it
             yield Finding(Severity.WARNING, "rows", f"{reason}: {some(places)}", f"{MIGRATE}, then {APPLY}")
+
+
+def stall_findings(health: Iterable[TaskHealth], facts: Facts) -> Iterator[Finding]:
+    """Tasks whose cursor something holds, and what that may be."""
+    stalled = [str(task) for task in health if task.state == "stalled"]
+    held_by = facts.triggers_of_others or ()
+    if stalled and held_by:
+        yield Finding(
+            Severity.WARNING, "tasks",
+            f"stalled: {some(stalled)}; triggers that are not ours may hold them: {some(held_by)}",
+            f"Read what they do (psql: \\d public.data_agg_state), and if that is it: drop trigger {held_by[0]};",
+        )  # fmt: skip
+    elif stalled:
+        yield Finding(
+            Severity.WARNING, "tasks", f"stalled: {some(stalled)}",
+            f"agg-pipeline status says which kind; if runs succeed, {AGAIN} puts our functions back",
+        )  # fmt: skip
+    elif held_by:
+        yield Finding(
+            Severity.NOTE, "triggers", f"not ours, on tables that only the pipeline writes: {some(held_by)}",
+            "They may stay as long as they change no row.",
+        )  # fmt: skip
 
 
 def damage_findings(damage: Iterable[TaskDamage]) -> Iterator[Finding]:

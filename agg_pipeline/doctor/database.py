@@ -108,6 +108,7 @@ def _facts(connection: psycopg.Connection[dict[str, Any]], since: dt.datetime | 
         open_to_browsers=sorted(set(browsers)),
         extra_grants=extra,
         without_rls=sorted(open_tables),
+        triggers_of_others=[row["name"] for row in connection.execute(queries.TRIGGERS)],
         has_hour_of_010=has_hour_of_010,
         unsound=[
             UnsoundRows(**row)

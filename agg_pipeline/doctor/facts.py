@@ -90,6 +90,7 @@ class Facts:
         open_to_browsers: tables and functions of ours or the predecessor's that anon or authenticated may use.
         extra_grants: what service_role may do beyond what it needs, by table.
         without_rls: tables without row level security.
+        triggers_of_others: "name on table" of those on tables that only we write.
         has_hour_of_010: the function of the 1h bars is the one that fails whenever it has a bar to store.
     """
 
@@ -103,6 +104,7 @@ class Facts:
     open_to_browsers: Sequence[str] | None = None
     extra_grants: Mapping[str, Sequence[str]] | None = None
     without_rls: Sequence[str] | None = None
+    triggers_of_others: Sequence[str] | None = None
     has_hour_of_010: bool | None = None
     unsound: Sequence[UnsoundRows] | None = None
     unseen: Sequence[str] = field(default=())

@@ -19,6 +19,14 @@ select c.relname,
        array(select kind from unnest(array['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) kind
               where has_table_privilege('service_role', c.oid, kind)) as service_role
   from pg_class c where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p') and c.relname = any (%s)"""
+# On the tables that nobody but us should write to.
+TRIGGERS = """
+select format('%I on public.%I', t.tgname, c.relname) as name from pg_trigger t join pg_class c on c.oid = t.tgrelid
+ where c.relnamespace = 'public'::regnamespace and c.relname in ('data_agg_state', 'derived_data_bars')
+   and not t.tgisinternal and t.tgparentid = 0
+   and t.tgname not in ('trg_agg_state_updated_at', 'trg_derived_updated_at')
+   and t.tgname not like 'agg\\_dirty\\_on\\_%'
+ order by c.relname, 1"""
 # Columns that a state may lack are read through JSON.
 ASSETS = """
 select canonical_symbol as symbol, asset_class, coalesce(active, false) or coalesce(test_active, false) as is_active,

@@ -89,7 +89,7 @@ def test_each_change_is_told_once(sensor: Sensor, webhook: Webhook, clean: psyco
     alter_task(clean, "EURUSD", "1h", status="disabled", hard_fail_streak=3)
     assert "Told: agg_pipeline: 2 to look at" in sensor.ask()
     assert webhook.take() == [
-        "agg_pipeline: 2 to look at\nEURUSD/5m is failed: 1 failures in a row at the window of 2026-01-05 00:00\n"
+        "agg_pipeline: 2 to look at\nEURUSD/5m is failed: 1 failure at the window of 2026-01-05 00:00\n"
         "EURUSD/1h is disabled: stopped after 3 failures in a row"
     ]
     assert "Nothing new; 2 of 5" in sensor.ask()

@@ -222,5 +222,5 @@ def test_coverage_and_health_are_told(two_days: AggGateway, clean: psycopg.Conne
         "warn: BTCUSD 5m 2026-01-05 00:00 UTC: 300 of 2,880 source bars are missing from here on (by 0.1042)"
     ]
     assert told(results, "health") == [
-        "error: BTCUSD 1h 2026-01-07 00:00 UTC: failed: 1 failures in a row at the window of 2026-01-07 00:00. boom"
+        "error: BTCUSD 1h 2026-01-07 00:00 UTC: failed: 1 failure at the window of 2026-01-07 00:00. boom"
     ]

@@ -156,6 +156,8 @@ def test_a_calendar_without_sessions_is_named(eurusd: psycopg.Connection) -> Non
     eurusd.execute("update core_asset_registry_all set trading_calendar = 'XTKS'")
     reason = health(eurusd, "11:17")["reason"]
     assert reason.endswith("17 min of open market; the sessions of XTKS are not known, so all time counts")
+    row = health(eurusd, "11:01")
+    assert (row["state"], row["reason"]) == ("current", "the sessions of XTKS are not known, so all time counts")
 
 
 def test_the_first_minutes_of_a_week_are_no_backlog(forex: psycopg.Connection) -> None:

@@ -128,6 +128,11 @@ with task as materialized (
 select j.*, w.state, w.reason
   from judged j
  cross join lateral (
+   select case when j.trading_calendar <> '24x7' and not exists (
+                 select from public.agg_symbol_calendars c
+                  where c.canonical_symbol = j.canonical_symbol and c.from_utc <= p_now_utc and c.to_utc > p_now_utc)
+               then format('the sessions of %s are not known, so all time counts', j.trading_calendar) end as blind) hours
+ cross join lateral (
    select w.state, w.reason
      from (values
        (j.status = 'disabled', 'disabled', format('stopped after %s failures in a row', j.hard_fail_streak)),
@@ -137,7 +142,8 @@ select j.*, w.state, w.reason
           ' until ' || public._agg_minute(j.paused_until_utc), coalesce(j.pause_reason, 'no reason given'))),
        -- One transient failure mostly heals by itself.
        (j.status = 'hard_failed' or j.hard_fail_streak > 0 or j.transient_streak > 1, 'failed',
-          format('%s failures in a row at the window of %s%s', j.hard_fail_streak + j.transient_streak, public._agg_minute(j.next_window),
+          format('%s at the window of %s%s', case j.hard_fail_streak + j.transient_streak when 1 then '1 failure'
+                   else j.hard_fail_streak + j.transient_streak || ' failures in a row' end, public._agg_minute(j.next_window),
                  case when j.next_run_at > p_now_utc then '; next try ' || public._agg_minute(j.next_run_at) end)),
        (j.stall_streak > 1, 'stalled', format('%s runs succeeded and left the cursor at %s, though the source has gone on',
           j.stall_streak, public._agg_minute(j.cursor_utc))),
@@ -156,12 +162,8 @@ select j.*, w.state, w.reason
        (j.backlog_windows > 0 and j.due_utc + two_ticks < p_now_utc, 'catching up', format('%s windows behind its source', j.backlog_windows)),
        (j.touched > 0 and j.since_utc < p_now_utc - two_ticks, 'catching up', format('%s windows wait to be built again', j.touched)),
        (make_interval(secs => j.silent_seconds) > j.patience, 'waiting for source', format('no %s bar since %s, %s of open market%s',
-          j.source_timeframe, public._agg_minute(j.newest_utc), public._agg_duration(j.silent_seconds),
-          case when j.trading_calendar <> '24x7' and not exists (
-                 select from public.agg_symbol_calendars c
-                  where c.canonical_symbol = j.canonical_symbol and c.from_utc <= p_now_utc and c.to_utc > p_now_utc)
-               then format('; the sessions of %s are not known, so all time counts', j.trading_calendar) end)),
-       (true, 'current', null)) w (holds, state, reason)
+          j.source_timeframe, public._agg_minute(j.newest_utc), public._agg_duration(j.silent_seconds), '; ' || hours.blind)),
+       (true, 'current', hours.blind)) w (holds, state, reason)
     where w.holds limit 1) w
 )
 select j.canonical_symbol, j.timeframe, j.source_timeframe, j.state,
