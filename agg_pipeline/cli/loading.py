@@ -28,6 +28,8 @@ def load_file(gateway: AggGateway, path: Path, base: Timeframe, start: dt.dateti
     file = BarFile(path, base)
     starts: dict[str, dt.datetime | None] = {}
     early: dict[str, dt.datetime] = {}
+    future: dict[str, dt.datetime] = {}
+    now = dt.datetime.now(dt.UTC)
     inserted = updated = unchanged = 0
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -46,9 +48,12 @@ def load_file(gateway: AggGateway, path: Path, base: Timeframe, start: dt.dateti
                 unchanged + result.unchanged,
             )
             for row in batch:
-                begins = starts[row["canonical_symbol"]]
-                if begins is not None and dt.datetime.fromisoformat(str(row["ts_utc"])) < begins:
-                    early[row["canonical_symbol"]] = begins
+                symbol, ts_utc = row["canonical_symbol"], dt.datetime.fromisoformat(str(row["ts_utc"]))
+                begins = starts[symbol]
+                if begins is not None and ts_utc < begins:
+                    early[symbol] = begins
+                if ts_utc > max(now, future.get(symbol, now)):
+                    future[symbol] = ts_utc
             progress.update(bar, completed=file.position_bytes)
     console.print(
         f"{path.name}: {inserted:,} bars inserted, {updated:,} updated, {unchanged:,} unchanged, "
@@ -59,6 +64,12 @@ def load_file(gateway: AggGateway, path: Path, base: Timeframe, start: dt.dateti
         errors.print(
             f"[yellow]{symbol}: bars before {begins:%Y-%m-%d %H:%M} are stored but not rolled up; its tasks start then "
             "(data_agg_state.agg_start_utc).[/]",
+            highlight=False,
+        )
+    for symbol, newest in future.items():
+        errors.print(
+            f"[yellow]{symbol}: bars are later than now, up to {newest:%Y-%m-%d %H:%M} UTC. Are the file's times UTC? "
+            "Until then a silent feed is not noticed.[/]",
             highlight=False,
         )
     return rejects.count

@@ -46,7 +46,7 @@ def status_table(tasks: Sequence[TaskHealth]) -> Table:
 
 
 def _why(task: TaskHealth) -> str:
-    at_work = f"run {task.lease_owner[:8]} has it until {_time(task.lease_expires_at)}" if task.lease_owner else None
+    at_work = f"run {task.lease_owner} has it until {_time(task.lease_expires_at)}" if task.lease_owner else None
     return ". ".join(text for text in (task.reason, task.last_error, at_work) if text)
 
 

@@ -64,6 +64,17 @@ def test_bars_before_the_start_of_an_existing_task_are_stored_and_said(
     assert stored(clean) == ["10:00"]
 
 
+def test_bars_of_the_future_are_said(
+    one_gateway: AggGateway, clean: psycopg.Connection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load_file(one_gateway, write(tmp_path / "bars.csv.gz", GOOD.format(n=0)), Timeframe.M1, None)
+    assert "later than now" not in capsys.readouterr().err
+    future = GOOD.format(n=3).replace("2026-01-05", "2099-01-05")
+    load_file(one_gateway, write(tmp_path / "future.csv.gz", GOOD.format(n=1), future), Timeframe.M1, None)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "EURUSD: bars are later than now, up to 2099-01-05 10:03 UTC. Are the file's times UTC?" in said
+
+
 def test_a_second_load_changes_nothing(
     one_gateway: AggGateway, clean: psycopg.Connection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -75,7 +75,9 @@ begin
           n := lower(part);
           get stacked diagnostics message = message_text, hint = pg_exception_hint;
           results := results || jsonb_build_object(level.symbols[n] || '/' || level.timeframes[n], public._agg_refuse(
-            sqlstate, format('catch-up of %s/%s failed: %s', level.symbols[n], level.timeframes[n], message), nullif(hint, '')));
+            sqlstate, format('catch-up of %s/%s failed: %s', level.symbols[n], level.timeframes[n], message),
+            case when sqlstate = '22003' and hint = '' then 'trade_count of a window sums to more than an integer holds; correct it in data_bars'
+                 else nullif(hint, '') end));
         end if;
       end;
     end loop;
