@@ -28,7 +28,7 @@ _INGEST = (
     "in all"
 )
 _YEAR = (
-    "at the goal within the noise (1.43 to 1.60 in five runs); storing takes 1.1 s (0.37 of it the foreign key, as in "
+    "at the goal within the noise (1.43 to 1.53 in three runs); storing takes 1.1 s (0.37 of it the foreign key, as in "
     "plain SQL), computing 0.8, deciding and handing over 0.3, seven steps over REST 0.3; plain SQL keeps no cursor "
     "and no lease"
 )
