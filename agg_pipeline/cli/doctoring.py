@@ -37,7 +37,7 @@ def doctor(
     url, key, rest_path = _target(database_url, root)
     with contextlib.closing(open_transport(url, key, rest_path=rest_path)) as transport:
         found = examine(transport, dsn=url if url.startswith("postgres") else None, since=since)
-    if not key and not found.pending:
+    if database_url is None and not key and not found.pending:  # an URL given by hand may be of another project
         found = replace(found, findings=[*_access_findings(), *found.findings])
     if as_json:
         console.print_json(json.dumps(_as_json(found)))
