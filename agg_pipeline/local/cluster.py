@@ -30,6 +30,9 @@ SETTINGS = {
     "max_wal_size": "512MB",
     "wal_level": "minimal",  # nothing replicates this database
     "max_wal_senders": "0",
+    # A crash ends the server, and the supervisor starts it: one that restarts itself does not obey a fast shutdown
+    # in that time (15 to 18), and every stop then takes its whole grace.
+    "restart_after_crash": "off",
     "random_page_cost": "1.1",
     "jit": "off",  # compiles for longer than our queries run
     "timezone": "UTC",

@@ -10,7 +10,7 @@ import pytest
 from agg_pipeline.local import Stack, start, stop
 from agg_pipeline.migrations import migrate
 from agg_pipeline_tests.dagster.killing import History, start_tick
-from agg_pipeline_tests.local.processes import pids
+from agg_pipeline_tests.local.processes import crash
 
 KILLS = int(os.environ.get("AGG_KILLS", "8"))
 SEED = int(os.environ.get("AGG_SEED", "1"))
@@ -56,10 +56,7 @@ def test_postgresql_is_killed(own_stack: Stack) -> None:
     for n in range(KILLS):
         process = start_tick(own_stack, history.go_on())
         killed_at_work += history.wait_somewhere(process)
-        found = pids(own_stack.root)
-        children = [pid for name, pid in found.items() if name.startswith("postgres child")]
-        victim = found["postgres"] if n % 2 == 0 or not children else history.random.choice(children)
-        os.kill(victim, signal.SIGKILL)
+        crash(own_stack.root, history.random, whole=n % 2 == 0)
         process.join(180)
         assert process.exitcode in (0, 1), f"the run ended with {process.exitcode}"
         failed += process.exitcode

@@ -1,5 +1,6 @@
 """What the tests need to know of processes and ports: who serves a folder, who is dead, an owner to kill."""
 
+import contextlib
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
@@ -80,6 +82,16 @@ def is_alive(pid: int) -> bool:
     """Whether a process runs; a zombie that nobody collects does not."""
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], check=False, capture_output=True, text=True).stdout
     return bool(state.strip()) and not state.startswith("Z")
+
+
+def crash(root: Path, random: Random, *, whole: bool) -> None:
+    """kill -9 of PostgreSQL or of one of its processes, with which it ends too; return when it has ended."""
+    found = pids(root)
+    parts = [pid for name, pid in found.items() if name.startswith("postgres child")]
+    while is_alive(found["postgres"]):
+        with contextlib.suppress(ProcessLookupError):  # a session that has ended by itself: then another one
+            os.kill(found["postgres"] if whole or not parts else random.choice(parts), signal.SIGKILL)
+        time.sleep(0.05)
 
 
 def wait_until(true: Callable[[], bool], timeout_s: float = 30.0) -> None:

@@ -138,6 +138,22 @@ def test_kill_9_of_the_postmaster_heals(root: Path) -> None:
     assert pids(root)["postgres"] != killed
 
 
+def test_kill_9_of_a_process_of_postgresql_heals_and_holds_up_no_stop(root: Path) -> None:
+    """A server that recovers by itself does not hear that it shall stop; ours ends, and its successor hears it."""
+    stack = local.start(root, durable=False)
+    remember(stack, "checkpointer killed")
+    killed = pids(root)["postgres"]
+    with psycopg.connect(stack.dsn) as connection:
+        (checkpointer,) = connection.execute(
+            "select pid from pg_stat_activity where backend_type = 'checkpointer'"
+        ).fetchall()[0]
+    os.kill(checkpointer, signal.SIGKILL)
+    wait_until_gone({"postgres": killed})
+    assert local.stop(root)
+    assert "did not end" not in Layout(root).log("supervisor").read_text()
+    assert remembers(local.start(root, durable=False), "checkpointer killed")
+
+
 def test_kill_9_of_postgrest_heals(root: Path) -> None:
     """start() attaches only when the API answers again."""
     stack = local.start(root, durable=False)
