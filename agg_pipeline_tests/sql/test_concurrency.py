@@ -1,6 +1,7 @@
 """Writers that commit late, two aggregators and a reader, all at once; beside a control that must lose bars."""
 
 import concurrent.futures
+import contextlib
 import datetime as dt
 import random
 import threading
@@ -53,9 +54,11 @@ class Load:
         self.written: Counter[str] = Counter()
         self.seen: list[str] = []
         self.lock = threading.Lock()
+        # They write the same window at the same time: only the last to commit there can be overtaken by the cursor.
+        self.abreast = threading.Barrier(4)
 
     def run(self) -> None:
-        workers: list[Callable[[], None]] = [lambda n=n: self.write(n) for n in range(4)]  # type: ignore[misc]
+        workers: list[Callable[[], None]] = [lambda n=n: self.write(n) for n in range(self.abreast.parties)]  # type: ignore[misc]
         workers += [self.aggregate, self.aggregate, self.read]
         with concurrent.futures.ThreadPoolExecutor(len(workers)) as pool:
             for done in [pool.submit(work) for work in workers]:
@@ -65,7 +68,7 @@ class Load:
         """New bars, one minute of each window, in transactions that stay open; sometimes a correction or a deletion."""
         rng, minute = random.Random(n), n
         with psycopg.connect(self.dsn) as own:
-            while time.monotonic() < self.ends:
+            while self.go_on_abreast():
                 put(own, "EURUSD", BEGIN + dt.timedelta(minutes=minute))
                 kind = rng.choice(["new", "new", "new", "corrected", "deleted", "stable"])
                 mine = BEGIN + dt.timedelta(minutes=n + 5 * rng.randrange(minute // 5 + 1))
@@ -89,6 +92,14 @@ class Load:
                 with self.lock:
                     self.written[kind] += 1
                 minute += 5
+
+    def go_on_abreast(self) -> bool:
+        if time.monotonic() < self.ends:
+            with contextlib.suppress(threading.BrokenBarrierError):
+                self.abreast.wait(SECONDS)
+                return True
+        self.abreast.abort()
+        return False
 
     def aggregate(self) -> None:
         with psycopg.connect(self.dsn, autocommit=True) as own:
