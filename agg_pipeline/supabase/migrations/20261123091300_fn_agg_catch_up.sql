@@ -104,9 +104,9 @@ begin
 
   -- 4. Compute the touched windows, write all, move the cursors.
   select coalesce(array_agg(b), '{}') into bars
-    from (select b from public._agg_compute(again) b
+    from (select public._agg_compute(again)
           union all
-          select b from unnest(forward) f, unnest(f.bars) b) b (b);
+          select unnest(f.bars) from unnest(forward) f) b (b);
 
   return query
   with stored as materialized (
