@@ -112,6 +112,7 @@ class TaskHealth(Task):
     lag_seconds: int | None = Field(description="Open market between the next window and the one in progress.")
     backlog_windows: int | None = Field(description="Windows that the source has left behind and that are not built.")
     touched_windows: int = Field(description="Built windows whose source changed, to be built again.")
+    touched_from_utc: AwareDatetime | None = Field(default=None, description="The first of them.")
     source_silent_seconds: int | None = Field(description="Open market since the end of the newest source bar.")
     completeness_hour: float | None = Field(description="Bars built of those expected, 0 to 1; None: none expected.")
     completeness_day: float | None

@@ -20,6 +20,7 @@ from agg_pipeline.resources import SupabaseResource
 from agg_pipeline.selection import SelectConfig, replayed, select, trigger_of
 from agg_pipeline.settings import load_settings
 from agg_pipeline.watching import Figures, read_figures, sample_checks
+from agg_pipeline.wording import counted
 from agg_pipeline.work import units, work_on
 
 T = TypeVar("T")
@@ -212,7 +213,8 @@ def _materialization(
         asset_key=asset_key(total.timeframe),
         partition=_day_of(total),
         metadata=metadata | runlog_metadata(run_id),
-        description=f"{total.bars_created} {total.timeframe} bars written by {total.tasks} tasks in {environment}.",
+        description=f"{total.bars_created} {total.timeframe} bars written by {counted(total.tasks, 'task')} "
+        f"in {environment}.",
     )
 
 

@@ -42,7 +42,7 @@ def verdict(told: Explanation, task: TaskHealth, now: dt.datetime) -> str:
     count = f"{found} of {told.expected} expected {told.source_timeframe} bars are there"
     count += f", and {extra} outside of trading hours" if extra else ""
     live = next((bar for bar in told.revisions if bar.ended_at is None), None)
-    if told.touched:
+    if told.touched and told.from_utc < told.cursor_utc:  # later ones are computed anyway, and for the first time
         why = f" ({told.touched.reason})" if told.touched.reason else ""
         count += (
             f". Its source changed at {told.touched.since_utc:%Y-%m-%d %H:%M:%S}{why}: the next tick builds it again"

@@ -40,13 +40,17 @@ def gaps(
             )
         reports = [gateway.gaps(tasks[0], max(start, first), min(stop, last)) for first, last in pages(start, stop)]
     found = [gap for report in reports for gap in report.gaps if closed or gap.kind != "closed"]
-    console.print(_table(f"{tasks[0]} from {start:%Y-%m-%d %H:%M} to {stop:%Y-%m-%d %H:%M} UTC", found))
+    task = tasks[0]
+    range_of_time = f"{start:%Y-%m-%d %H:%M} to {stop:%Y-%m-%d %H:%M} UTC"
+    console.print(_table(f"{task.source_timeframe} bars of {task} from {range_of_time}", found))
     console.print(_summary(reports), highlight=False)
+    if end is None:
+        console.print("The newest may still come: a bar is missing when late_deadline_seconds are over.")
 
 
 def _table(title: str, found: list[Gap]) -> Table:
-    table = Table(title=f"Gaps in the source of {title}", title_justify="left")
-    for column in ("from (UTC)", "to (UTC)", "kind"):
+    table = Table(title=f"Missing {title}", title_justify="left")
+    for column in ("from (UTC)", "before (UTC)", "kind"):
         table.add_column(column)
     for column in ("missing", "age"):
         table.add_column(column, justify="right")

@@ -69,7 +69,7 @@ def load_file(gateway: AggGateway, path: Path, base: Timeframe, start: dt.dateti
     for symbol, newest in future.items():
         errors.print(
             f"[yellow]{symbol}: bars are later than now, up to {newest:%Y-%m-%d %H:%M} UTC. Are the file's times UTC? "
-            "Until then a silent feed is not noticed.[/]",
+            "Until then a silent feed is not noticed; docs/operations.md, The feed stopped, takes them out again.[/]",
             highlight=False,
         )
     return rejects.count

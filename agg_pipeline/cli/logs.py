@@ -27,6 +27,7 @@ def logs(
 ) -> None:
     """Show what the newest runs did, task by task: outcome, figures, error."""
     told: set[tuple[object, ...]] = set()
+    shown = False
     with connect(root) as gateway:
         while True:
             try:
@@ -35,6 +36,7 @@ def logs(
                         if key not in told:
                             told.add(key)
                             if (bad or not failed) and (symbol is None or about in (None, symbol)):
+                                shown = True
                                 console.print(line, highlight=False, soft_wrap=True)
             except TransientError as exc:
                 if not follow:
@@ -43,6 +45,9 @@ def logs(
             if not follow:
                 break
             time.sleep(EVERY_S)
+    if not shown:
+        what = "Nothing failed" if failed and told else "No run is noted"
+        console.print(f"{what} in ops_runlog (newest {runs} runs; --runs looks further back).")
 
 
 def _lines(run: LoggedRun) -> Iterator[tuple[tuple[object, ...], str, bool, str | None]]:

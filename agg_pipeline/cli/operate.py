@@ -8,6 +8,7 @@ import typer
 from agg_pipeline.cli.app import command, console
 from agg_pipeline.cli.arguments import Root, parse_time, parse_timeframe
 from agg_pipeline.cli.target import ROOT, connect
+from agg_pipeline.wording import counted
 
 Symbol = Annotated[str, typer.Argument()]
 OneTimeframe = Annotated[str | None, typer.Argument(metavar="[TIMEFRAME]", help="Default: all of the symbol.")]
@@ -27,7 +28,8 @@ def pause(
     end = parse_time(until, "--until") if until else None
     with connect(root) as gateway:
         tasks = gateway.pause(symbol, _name(timeframe), reason=reason, actor=actor or getpass.getuser(), until=end)
-    console.print(f"{tasks} tasks paused {f'until {end:%Y-%m-%d %H:%M} UTC' if end else 'until resumed'}.")
+    until_when = f"until {end:%Y-%m-%d %H:%M} UTC" if end else "until resumed"
+    console.print(f"{symbol}: {counted(tasks, 'task')} paused {until_when}.")
 
 
 @command("resume")
@@ -35,7 +37,7 @@ def resume(symbol: Symbol, timeframe: OneTimeframe = None, actor: Actor = None, 
     """End a pause, forget failures in a row, and put disabled tasks back to work; they are due at once."""
     with connect(root) as gateway:
         tasks = gateway.resume(symbol, _name(timeframe), actor=actor or getpass.getuser())
-    console.print(f"{tasks} tasks resumed.")
+    console.print(f"{symbol}: {counted(tasks, 'task')} may run again.")
 
 
 def _name(timeframe: str | None) -> str | None:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
@@ -47,16 +48,17 @@ def status_table(tasks: Sequence[TaskHealth]) -> Table:
 
 def _why(task: TaskHealth) -> str:
     at_work = f"run {task.lease_owner} has it until {_time(task.lease_expires_at)}" if task.lease_owner else None
-    return ". ".join(text for text in (task.reason, task.last_error, at_work) if text)
+    failing = task.hard_fail_streak + task.transient_streak > 0 or task.status in ("disabled", "hard_failed")
+    return ". ".join(text for text in (task.reason, task.last_error if failing else None, at_work) if text)
 
 
 _ADVICE: dict[State, str] = {
     "failed": "mend what the error names; `explain {symbol} {timeframe} {window}` shows the source rows",
     "stalled": "`doctor` names what may hold it; or daemon and schedule do not run",
     "disabled": "mend the cause, then `resume {symbol} {timeframe}`",
-    "paused": "`resume {symbol} {timeframe}` when the reason is gone",
-    "waiting for source": "look at the feed; if its market is closed now, at `calendars`",
-    "waiting for data": "load bars, or look with `check --symbol {symbol}` where the feed writes them",
+    "paused": "`resume {symbol}` when the reason is gone",
+    "waiting for source": "`gaps {symbol}` names what the feed has to send; if its market is closed now: `calendars`",
+    "waiting for data": "`load FILE`; bars that are in the wrong table are moved as docs/operations.md says",
 }
 
 
@@ -65,10 +67,10 @@ def advice(tasks: Iterable[TaskHealth]) -> list[str]:
     told = {}
     for task in tasks:
         if task.state in _ADVICE and task.state not in told and not task.waits_for_task:
-            window = f"{task.next_window_utc:%Y-%m-%dT%H:%M}"
+            window = f"{task.touched_from_utc or task.next_window_utc:%Y-%m-%dT%H:%M}"
             said = _ADVICE[task.state].format(symbol=task.symbol, timeframe=task.timeframe, window=window)
-            said = escape(said.replace("`", "`agg-pipeline ", 1))
-            told[task.state] = f"[{COLOURS[task.state]}]{task.state}[/]: {said}"
+            said = re.sub("`([^`]+)`", r"`agg-pipeline \1`", said)
+            told[task.state] = f"[{COLOURS[task.state]}]{task.state}[/]: {escape(said)}"
     return [*told.values(), *(["docs/operations.md tells more."] if told else [])]
 
 

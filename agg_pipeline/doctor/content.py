@@ -70,7 +70,7 @@ def task_findings(facts: Facts, now: dt.datetime) -> Iterator[Finding]:
         if task.status == "disabled":
             yield Finding(
                 Severity.WARNING, "tasks", f"{task} is disabled after failures",
-                f"{after}agg-pipeline resume {task.symbol} {task.timeframe}",
+                f"{after}mend what agg-pipeline status names, then agg-pipeline resume {task.symbol} {task.timeframe}",
             )  # fmt: skip
     if failed := [str(t) for t in facts.tasks if t.status == "hard_failed"]:
         yield Finding(
@@ -147,14 +147,17 @@ def row_findings(facts: Facts) -> Iterator[Finding]:
 
 
 def stall_findings(health: Iterable[TaskHealth], facts: Facts) -> Iterator[Finding]:
-    """Tasks whose cursor something holds, and what that may be."""
-    stalled = [str(task) for task in health if task.state == "stalled"]
+    """Tasks that do not go on, and what may hold them."""
+    held = [task for task in health if task.state in ("stalled", "failed") or task.status == "disabled"]
+    stalled = [str(task) for task in held if task.state == "stalled"]
     held_by = facts.triggers_of_others or ()
-    if stalled and held_by:
+    if held and held_by:
+        states = " or ".join(sorted({task.state for task in held}))
         yield Finding(
             Severity.WARNING, "tasks",
-            f"stalled: {some(stalled)}; triggers that are not ours may hold them: {some(held_by)}",
-            f"Read what they do (psql: \\d public.data_agg_state), and if that is it: drop trigger {held_by[0]};",
+            f"{states}: {some([str(task) for task in held])}; triggers that are not ours may be why: {some(held_by)}",
+            "docs/operations.md, A task is stalled, shows what they do; if that is it: "
+            f"drop trigger {held_by[0]};",
         )  # fmt: skip
     elif stalled:
         yield Finding(
@@ -164,7 +167,7 @@ def stall_findings(health: Iterable[TaskHealth], facts: Facts) -> Iterator[Findi
     elif held_by:
         yield Finding(
             Severity.NOTE, "triggers", f"not ours, on tables that only the pipeline writes: {some(held_by)}",
-            "They may stay as long as they change no row.",
+            "They may stay as long as they change no row and raise no error.",
         )  # fmt: skip
 
 

@@ -83,6 +83,8 @@ def test_explain_tells_the_story_of_a_window(database: psycopg.Connection) -> No
     assert "Not built yet: 0 of 5" in said("explain", "EURUSD", "5m", "2026-01-05T11:00")
     put(database, "EURUSD", "09:31", 1, close=101.0)
     assert "the next tick builds it again" in said("explain", "EURUSD", "5m", "2026-01-05T09:30")
+    put(database, "EURUSD", "11:00", 1)
+    assert "builds it again" not in said("explain", "EURUSD", "5m", "2026-01-05T11:00"), "it was never built"
     assert "There is no task EURUSD/1m" in refused("explain", "EURUSD", "1m", "2026-01-05")
     assert "WINDOW soon is no time" in refused("explain", "EURUSD", "5m", "soon")
 
@@ -123,7 +125,9 @@ def test_logs_tell_runs_task_by_task(
     gateway = open_gateway(stack, direct=True)
     good: tuple[str, dict[str, object]] = ("EURUSD/5m", {"outcome": "success", "error": None, "bars": 12, "windows": 0})
     bad: tuple[str, dict[str, object]] = ("GBPUSD/5m", {"outcome": "hard", "error": "22003 [out] of range"})
+    assert said("logs").startswith("No run is noted in ops_runlog")
     first = log_run(gateway, good, success=True)
+    assert said("logs", "--failed").startswith("Nothing failed in ops_runlog (newest 10 runs")
     lines = run("logs").stdout.splitlines()
     assert [line[20:] for line in lines] == [
         f"{first} agg-master started by cron", f"{first} 1 tasks are due", f"{first} EURUSD/5m success bars 12",

@@ -24,20 +24,23 @@ def run(*arguments: str) -> Result:
 
 def test_a_pause_holds_until_it_is_resumed(database: psycopg.Connection) -> None:
     assert (
-        run("pause", "EURUSD", "5m", "--reason", "bad feed", "--by", "ann").stdout == "1 tasks paused until resumed.\n"
+        run("pause", "EURUSD", "5m", "--reason", "bad feed", "--by", "ann").stdout
+        == "EURUSD: 1 task paused until resumed.\n"
     )
     assert (state(database, "EURUSD", "5m")["pause_reason"], state(database, "EURUSD", "5m")["paused_by"]) == (
         "bad feed", "ann",
     )  # fmt: skip
     assert "paused" in run("status", "EURUSD").stdout
     alter_task(database, "EURUSD", "1h", status="disabled", hard_fail_streak=3)
-    assert run("resume", "EURUSD").stdout == "5 tasks resumed.\n"
+    assert run("resume", "EURUSD").stdout == "EURUSD: 5 tasks may run again.\n"
     assert "paused" not in run("status", "EURUSD").stdout
     assert state(database, "EURUSD", "1h")["status"] == "idle"
 
 
 def test_a_pause_that_is_over_is_not_shown(database: psycopg.Connection) -> None:
-    assert run("pause", "EURUSD", "--until", "2100-01-01").stdout == "5 tasks paused until 2100-01-01 00:00 UTC.\n"
+    assert (
+        run("pause", "EURUSD", "--until", "2100-01-01").stdout == "EURUSD: 5 tasks paused until 2100-01-01 00:00 UTC.\n"
+    )
     database.execute("update data_agg_state set paused_until_utc = now()")
     assert "paused" not in run("status", "EURUSD").stdout
 

@@ -10,6 +10,7 @@ from agg_pipeline_tests.sessions import follow
 from agg_pipeline_tests.sql.helpers import (
     alter_task,
     at,
+    catch_up,
     drop,
     finish,
     put,
@@ -133,6 +134,19 @@ def test_a_feed_that_stops_in_open_hours_is_waited_for(eurusd: psycopg.Connectio
     assert states(eurusd, "11:21") == everywhere("current")
 
 
+def test_whoever_waits_for_bars_that_are_to_be_built_says_so(eurusd: psycopg.Connection) -> None:
+    put(eurusd, "EURUSD", "11:00", 180)
+    settle(eurusd, "14:01")
+    drop(eurusd, "EURUSD", "11:00", "14:00")
+    settle(eurusd, "14:06")
+    assert health(eurusd, "14:06", timeframe="1h")["reason"] == "its source 5m is waiting for source"
+    put(eurusd, "EURUSD", "11:00", 180)
+    row = health(eurusd, "14:06", timeframe="1h")
+    assert (row["state"], row["reason"]) == ("waiting for source", "its source 5m is to be built first")
+    settle(eurusd, "14:06")
+    assert states(eurusd, "14:06") == everywhere("current")
+
+
 def test_a_quiet_asset_may_be_silent_for_a_day(eurusd: psycopg.Connection) -> None:
     eurusd.execute("update core_asset_registry_all set is_sparse = true")
     assert states(eurusd, "2026-01-06T11:00") == everywhere("current")
@@ -238,6 +252,17 @@ def test_bars_that_nobody_works_on_are_a_stall(eurusd: psycopg.Connection) -> No
     assert health(eurusd, now + 31 * MINUTE, "GBPUSD")["state"] == "catching up", "it is not its turn"
 
 
+def test_the_lease_of_a_silent_run_is_a_stall_as_soon_as_bars_wait(eurusd: psycopg.Connection) -> None:
+    token = start(eurusd, "EURUSD", "5m", "11:05", owner="gone", seconds=7200)["lease_token"]
+    assert health(eurusd, "11:20")["state"] != "stalled", "nothing waits"
+    put(eurusd, "EURUSD", "11:00", 30)
+    assert health(eurusd, "11:14")["state"] == "current", "a run that is alive has its turn"
+    row = health(eurusd, "11:31")
+    assert (row["state"], row["reason"]) == ("stalled", "the run that has it is silent since 2026-01-05 11:05")
+    catch_up(eurusd, "EURUSD", "5m", "11:31", max_windows=1, token=token)  # which renews it
+    assert health(eurusd, "11:31")["state"] == "catching up"
+
+
 # ---- stopped and failed
 
 
@@ -262,6 +287,10 @@ def test_failures_show_until_a_success(eurusd: psycopg.Connection) -> None:
     row = health(eurusd, "11:02")
     assert (row["state"], row["last_error"]) == ("failed", "boom")
     assert row["reason"].startswith("2 failures in a row at the window of 2026-01-05 11:00; next try 2026-01-05 11:0")
+    put(eurusd, "EURUSD", "09:12", 1, close=100.5)
+    row = health(eurusd, "11:02")
+    assert row["reason"].startswith("2 failures in a row at the window of 2026-01-05 09:10; "), "that is computed first"
+    assert row["touched_from_utc"] == at("09:10")
     alter_task(eurusd, "EURUSD", "5m", next_run_at=None)
     put(eurusd, "EURUSD", "11:00", 5)
     settle(eurusd, "11:06")

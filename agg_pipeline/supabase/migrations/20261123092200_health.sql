@@ -30,7 +30,8 @@ end $$;
 create or replace function public._agg_health(p_symbols text[], p_now_utc timestamptz)
 returns table (
   canonical_symbol text, timeframe text, source_timeframe text, state text, reason text,
-  lag_windows integer, lag_seconds bigint, backlog_windows integer, touched_windows integer, source_silent_seconds bigint,
+  lag_windows integer, lag_seconds bigint, backlog_windows integer, touched_windows integer, touched_from_utc timestamptz,
+  source_silent_seconds bigint,
   completeness_hour double precision, completeness_day double precision,
   cursor_utc timestamptz, next_window_utc timestamptz, first_window_utc timestamptz, newest_source_utc timestamptz,
   status text, enabled boolean, is_mandatory boolean, task_priority integer,
@@ -98,10 +99,11 @@ with task as materialized (
          t.next_window + t.length + t.delay as due_utc
     from task t left join hours o on o.canonical_symbol = t.canonical_symbol and o.timeframe = t.timeframe
 ), judged as (
-  select m.*, a.is_sparse, a.serves, a.trading_calendar, built.hour_bars, built.day_bars, touched.windows as touched, touched.since_utc,
+  select m.*, a.is_sparse, a.serves, a.trading_calendar, built.hour_bars, built.day_bars, touched.windows as touched, touched.since_utc, touched.from_utc as touched_from_utc,
          s.status, s.enabled, s.is_mandatory, s.task_priority, s.hard_fail_streak, s.transient_streak, s.stale_streak,
          s.stall_streak, s.last_error, s.last_attempted_at_utc, s.last_successful_at_utc, s.next_run_at,
          s.paused_at_utc, s.paused_until_utc, s.pause_reason, s.paused_by, s.lease_owner, s.lease_expires_at,
+         coalesce(s.lease_expires_at - make_interval(secs => s.lease_seconds), s.running_started_at_utc) as alive_utc,
          s.total_runs, s.total_bars_created, s.total_bars_quality_poor,
          s.paused_at_utc is not null and coalesce(s.paused_until_utc > p_now_utc, true) as is_paused,
          m.slot_length + m.deadline + case when m.source_is_base then interval '0' else two_ticks end
@@ -118,12 +120,14 @@ with task as materialized (
          and d.ts_utc >= m.day_utc and d.ts_utc < m.until_utc
          and (m.closed is null or d.expected_candles > 0)) built on true
     left join lateral (
-      select min(d.logged_at) as since_utc, (
-               select sum(extract(epoch from upper(run) - lower(run)) / 60 / m.minutes)::integer
-                 from unnest(range_agg(tstzrange(d.from_utc, d.to_utc)) * tstzmultirange(tstzrange(m.first_window, m.cursor_utc))) run
-             ) as windows
-        from public.agg_dirty_ranges d
-       where d.canonical_symbol = m.canonical_symbol and d.timeframe = m.timeframe) touched on true
+      select logged.since_utc, sum(extract(epoch from upper(run) - lower(run)) / 60 / m.minutes)::integer as windows,
+             date_bin(m.length, min(lower(run)), m.origin_utc) as from_utc
+        from (select min(d.logged_at) as since_utc,
+                     range_agg(tstzrange(d.from_utc, d.to_utc)) * tstzmultirange(tstzrange(m.first_window, m.cursor_utc)) as runs
+                from public.agg_dirty_ranges d
+               where d.canonical_symbol = m.canonical_symbol and d.timeframe = m.timeframe) logged
+        left join lateral unnest(logged.runs) run on true
+       group by logged.since_utc) touched on true
 ), told as materialized (
 select j.*, w.state, w.reason
   from judged j
@@ -143,7 +147,8 @@ select j.*, w.state, w.reason
        -- One transient failure mostly heals by itself.
        (j.status = 'hard_failed' or j.hard_fail_streak > 0 or j.transient_streak > 1, 'failed',
           format('%s at the window of %s%s', case j.hard_fail_streak + j.transient_streak when 1 then '1 failure'
-                   else j.hard_fail_streak + j.transient_streak || ' failures in a row' end, public._agg_minute(j.next_window),
+                   else j.hard_fail_streak + j.transient_streak || ' failures in a row' end,
+                 public._agg_minute(least(j.touched_from_utc, j.next_window)),
                  case when j.next_run_at > p_now_utc then '; next try ' || public._agg_minute(j.next_run_at) end)),
        (j.stall_streak > 1, 'stalled', format('%s runs succeeded and left the cursor at %s, though the source has gone on',
           j.stall_streak, public._agg_minute(j.cursor_utc))),
@@ -151,6 +156,9 @@ select j.*, w.state, w.reason
         and coalesce(last_run_utc < p_now_utc - 3 * two_ticks, true), 'stalled',
           format('bars wait since %s, and no task was %s', public._agg_minute(j.since_utc),
                  coalesce('run since ' || public._agg_minute(last_run_utc), 'ever run'))),
+       -- A run that is alive renews its leases every few seconds.
+       (j.status = 'running' and j.backlog_windows > 0 and j.due_utc + two_ticks < p_now_utc
+        and j.alive_utc < p_now_utc - two_ticks, 'stalled', format('the run that has it is silent since %s', public._agg_minute(j.alive_utc))),
        (j.newest_utc is null, 'waiting for data', format('there is no valid %s bar in %s%s', j.source_timeframe,
           case when j.source_is_base then 'data_bars' else 'derived_data_bars' end,
           case when j.source_is_base and exists (
@@ -171,8 +179,10 @@ select j.canonical_symbol, j.timeframe, j.source_timeframe, j.state,
        case when j.state in ('waiting for source', 'waiting for data') and source.state <> 'current'
             then format('its source %s is %s', source.timeframe, source.state)
             when j.state = 'waiting for data' and source.timeframe is not null
-            then format('its source %s has no bar yet', source.timeframe) else j.reason end,
-       j.lag_windows, j.lag_seconds, j.backlog_windows, coalesce(j.touched, 0), j.silent_seconds,
+            then format('its source %s has no bar yet', source.timeframe)
+            when j.state = 'waiting for source' and source.backlog_windows + coalesce(source.touched, 0) > 0
+            then format('its source %s is to be built first', source.timeframe) else j.reason end,
+       j.lag_windows, j.lag_seconds, j.backlog_windows, coalesce(j.touched, 0), j.touched_from_utc, j.silent_seconds,
        case when j.expected_hour > 0 then least(1, j.hour_bars / j.expected_hour::double precision) end,
        case when j.expected_day > 0 then least(1, j.day_bars / j.expected_day::double precision) end,
        j.stored_cursor_utc, j.next_window, j.first_window, j.newest_utc,
