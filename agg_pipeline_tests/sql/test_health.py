@@ -169,9 +169,14 @@ def test_silence_on_a_weekend_is_none(forex: psycopg.Connection) -> None:
 def test_a_calendar_without_sessions_is_named(eurusd: psycopg.Connection) -> None:
     eurusd.execute("update core_asset_registry_all set trading_calendar = 'XTKS'")
     reason = health(eurusd, "11:17")["reason"]
-    assert reason.endswith("17 min of open market; the sessions of XTKS are not known, so all time counts")
+    assert reason.endswith(
+        "17 min of open market; the sessions of XTKS are not known, so all time counts: agg-pipeline calendars --apply"
+    )
     row = health(eurusd, "11:01")
-    assert (row["state"], row["reason"]) == ("current", "the sessions of XTKS are not known, so all time counts")
+    assert (row["state"], row["reason"]) == (
+        "current",
+        "the sessions of XTKS are not known, so all time counts: agg-pipeline calendars --apply",
+    )
 
 
 def test_the_first_minutes_of_a_week_are_no_backlog(forex: psycopg.Connection) -> None:
@@ -199,6 +204,11 @@ def test_late_bars_that_wait_for_long_are_caught_up_with(eurusd: psycopg.Connect
     assert health(eurusd, now)["touched_windows"] == 2
     row = health(eurusd, now + 11 * MINUTE)
     assert (row["state"], row["reason"]) == ("catching up", "2 windows wait to be built again")
+    alter_task(eurusd, "EURUSD", "5m", last_agg_bar_ts_utc=at("2026-01-06T00:00"))
+    eurusd.execute("update data_bars set close = close + 0.01")
+    put(eurusd, "EURUSD", "11:00", 500)
+    row = health(eurusd, now)
+    assert (row["state"], row["reason"]) == ("catching up", "124 windows wait to be built again")
 
 
 # ---- stalled

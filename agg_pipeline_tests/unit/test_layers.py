@@ -12,7 +12,7 @@ PACKAGE = Path(agg_pipeline.__file__).parent
 
 # Each may import what stands above it, never its neighbours of the same line or what stands below.
 ROAD: list[set[str]] = [
-    {"settings", "tags"},
+    {"settings", "tags", "wording"},
     {"timeframes", "trading_hours"},
     {"models"},
     {"alerting", "diagnosis", "outcomes"},

@@ -135,7 +135,7 @@ select j.*, w.state, w.reason
    select case when j.trading_calendar <> '24x7' and not exists (
                  select from public.agg_symbol_calendars c
                   where c.canonical_symbol = j.canonical_symbol and c.from_utc <= p_now_utc and c.to_utc > p_now_utc)
-               then format('the sessions of %s are not known, so all time counts', j.trading_calendar) end as blind) hours
+               then format('the sessions of %s are not known, so all time counts: agg-pipeline calendars --apply', j.trading_calendar) end as blind) hours
  cross join lateral (
    select w.state, w.reason
      from (values
@@ -168,7 +168,8 @@ select j.*, w.state, w.reason
                  select from public.data_bars b where b.canonical_symbol = j.canonical_symbol and b.timeframe = j.source_timeframe)
                  then '; all that is there is rejected, or of the future' end)),
        (j.backlog_windows > 0 and j.due_utc + two_ticks < p_now_utc, 'catching up', format('%s windows behind its source', j.backlog_windows)),
-       (j.touched > 0 and j.since_utc < p_now_utc - two_ticks, 'catching up', format('%s windows wait to be built again', j.touched)),
+       -- More than a tick takes, if nobody has told it to take more.
+       (j.touched > 100 or j.touched > 0 and j.since_utc < p_now_utc - two_ticks, 'catching up', format('%s windows wait to be built again', j.touched)),
        (make_interval(secs => j.silent_seconds) > j.patience, 'waiting for source', format('no %s bar since %s, %s of open market%s',
           j.source_timeframe, public._agg_minute(j.newest_utc), public._agg_duration(j.silent_seconds), '; ' || hours.blind)),
        (true, 'current', hours.blind)) w (holds, state, reason)
