@@ -44,7 +44,8 @@ def verdict(told: Explanation, task: TaskHealth, now: dt.datetime) -> str:
     live = next((bar for bar in told.revisions if bar.ended_at is None), None)
     if told.touched and told.from_utc < told.cursor_utc:  # later ones are computed anyway, and for the first time
         why = f" ({told.touched.reason})" if told.touched.reason else ""
-        count += f". Its source changed at {told.touched.since_utc:%Y-%m-%d %H:%M:%S}{why}: one of the next ticks builds it again"
+        since = f"{told.touched.since_utc:%Y-%m-%d %H:%M:%S}"
+        count += f". Its source changed at {since}{why}: one of the next ticks builds it again"
     if live is not None:
         return f"Built, quality {live.quality_score}; {count}."
     if told.from_utc < told.first_window_utc:
