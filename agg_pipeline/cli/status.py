@@ -32,42 +32,43 @@ def status(
 ) -> None:
     """One line per task: state and why, lag, backlog, how complete the last hour and day are."""
     with connect(root) as gateway:
-        health = _health(gateway, symbols, trouble)
+        tasks = _tasks(gateway, symbols)
+        health = _in_trouble(tasks) if trouble else tasks
         if as_json:
             print(json.dumps([task.model_dump(mode="json", by_alias=True) for task in health], indent=1))
         elif watch:
             _watch(gateway, symbols, trouble)
+        elif not tasks:
+            console.print("There are no tasks yet. Load bars first: agg-pipeline load FILE.", highlight=False)
         else:
-            if trouble and not health:
-                console.print("All is well: every task is current or waits for another one.", highlight=False)
-            else:
+            if health:
                 console.print(status_table(health))
+            else:
+                console.print("All is well: every task is current or waits for another one.", highlight=False)
             for line in advice(health):
                 console.print(line, highlight=False, soft_wrap=True)
             if bars:
                 console.print(bar_table(gateway.bar_summary(symbols), health))
 
 
-def _health(gateway: AggGateway, symbols: list[str] | None, trouble: bool) -> list[TaskHealth]:
+def _tasks(gateway: AggGateway, symbols: list[str] | None) -> list[TaskHealth]:
     health = gateway.health(symbols)
-    if not health:
+    if symbols and not health:
         known = sorted({task.symbol for task in gateway.health()})
-        asked = f"There are no tasks of {', '.join(symbols)}." if symbols else "There are no tasks."
-        raise CommandError(
-            f"{asked} There are: {', '.join(known)}." if known else f"{asked} Load bars first: agg-pipeline load FILE."
-        )
-    return (
-        [task for task in health if (task.state != "current" or task.reason) and not task.waits_for_task]
-        if trouble
-        else health
-    )
+        raise CommandError(f"There are no tasks of {', '.join(symbols)}. There are: {', '.join(known) or 'none'}.")
+    return health
+
+
+def _in_trouble(tasks: list[TaskHealth]) -> list[TaskHealth]:
+    return [task for task in tasks if (task.state != "current" or task.reason) and not task.waits_for_task]
 
 
 def _watch(gateway: AggGateway, symbols: list[str] | None, trouble: bool) -> None:
     with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
         while True:
             try:
-                table = status_table(_health(gateway, symbols, trouble))
+                tasks = _tasks(gateway, symbols)
+                table = status_table(_in_trouble(tasks) if trouble else tasks)
                 live.update(Group(table, f"{time.strftime('%H:%M:%S')}, Ctrl-C ends"), refresh=True)
             except TransientError as exc:  # a database that restarts is no reason to stop looking
                 live.update(str(exc), refresh=True)

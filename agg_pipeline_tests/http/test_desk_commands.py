@@ -63,6 +63,10 @@ def test_status_counts_states_and_says_why(database: psycopg.Connection) -> None
     assert said("status", "--trouble", "--json") != "[]"
     database.execute("update core_asset_registry_all set active = false, test_active = false")
     assert "5 disabled" in said("status", "EURUSD")
+    assert "There are no tasks of NOPE. There are: EURUSD." in refused("status", "NOPE")
+    database.execute("delete from data_agg_state")
+    assert "There are no tasks yet" in said("status"), "a project is no failure before it has bars"
+    assert said("status", "--json") == "[]"
 
 
 def test_explain_tells_the_story_of_a_window(database: psycopg.Connection) -> None:
