@@ -54,7 +54,7 @@ def _why(task: TaskHealth) -> str:
 
 _ADVICE: dict[State, str] = {
     "failed": "mend what the error names; `explain {symbol} {timeframe} {window}` shows the source rows",
-    "stalled": "`doctor` names what may hold it; or daemon and schedule do not run",
+    "stalled": "`doctor` names what may hold it; docs/operations.md has each kind",
     "disabled": "mend the cause, then `resume {symbol} {timeframe}`",
     "paused": "`resume {symbol}` when the reason is gone",
     "waiting for source": "`gaps {symbol}` names what the feed has to send; if its market is closed now: `calendars`",

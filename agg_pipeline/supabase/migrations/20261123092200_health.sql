@@ -213,7 +213,7 @@ $$;
 create or replace view public.v_aggregation_health with (security_invoker = true) as select * from public._agg_health(null, now());
 revoke all on table public.v_aggregation_health from public, anon, authenticated, service_role;
 comment on view public.v_aggregation_health is
-  'One row per task. state: disabled, paused, failed (a hard failure, or two transient ones in a row), stalled (runs succeed and the cursor stays, or nothing runs), waiting for data (there never was any), catching up, waiting for source (silent for longer than the deadline while the market is open) or current; reason says why. lag is by the session clock, backlog_windows by the source; completeness: bars built of windows expected, null if none were.';
+  'One row per task. state: disabled, paused, failed (a hard failure, or two transient ones in a row), stalled (runs succeed and the cursor stays, the run that has it is silent while bars wait, or nothing runs), waiting for data (there never was any), catching up, waiting for source (silent for longer than the deadline while the market is open) or current; reason says why. lag is by the session clock, backlog_windows by the source; completeness: bars built of windows expected, null if none were.';
 
 -- One JSON array: of a set of rows a hosted REST API returns the first thousand and says nothing.
 create or replace function public.agg_health(p_symbols text[] default null, p_now_utc timestamptz default now())
