@@ -8,6 +8,7 @@ import psycopg
 from agg_pipeline.cli.services import dagster_services, free_port
 from agg_pipeline.gateway import AggGateway
 from agg_pipeline.local import Stack
+from agg_pipeline.timeframes import Timeframe, window_start
 from agg_pipeline_tests.dagster.conftest import empty_storage
 from agg_pipeline_tests.dagster.desk import Desk
 from agg_pipeline_tests.oracle import assert_equals_oracle
@@ -17,13 +18,14 @@ def test_the_daemon_runs_a_scheduled_tick(
     stack: Stack, clean: psycopg.Connection, one_gateway: AggGateway, tmp_path: Path
 ) -> None:
     """Bars that were there before the slot are rolled up after it, under Dagster's run id, by nobody's hand."""
-    hour = dt.datetime.now(dt.UTC).replace(minute=0, second=0, microsecond=0)
-    one_gateway.register_asset("EURUSD", start=hour - dt.timedelta(hours=4), base_timeframe="1m")
+    # Four hours that make one 4h bar, and ended long enough ago for every deadline.
+    begin = window_start(dt.datetime.now(dt.UTC) - dt.timedelta(hours=7), Timeframe.H4)
+    one_gateway.register_asset("EURUSD", start=begin, base_timeframe="1m")
     clean.execute(
         """insert into data_bars (canonical_symbol, timeframe, ts_utc, open, high, low, close, vol, source)
            select 'EURUSD', '1m', %s + m * interval '1 minute', 1, 2, 0.5, 1.5, 10, 'test'
-             from generate_series(0, 179) m""",
-        [hour - dt.timedelta(hours=4)],
+             from generate_series(0, 239) m""",
+        [begin],
     )
     with empty_storage(stack, tmp_path / "empty"):
         pass
@@ -44,4 +46,4 @@ def test_the_daemon_runs_a_scheduled_tick(
     slot = clean.execute("select scheduled_for_ts from quality_workerhealth order by id limit 1").fetchone()
     assert slot == (dt.datetime.fromisoformat(run.tags["agg/slot"]),)
     assert {"bars_5m", "bars_15m", "bars_1h"} <= {node["key"]["path"][0] for node in assets["assetsOrError"]["nodes"]}
-    assert assert_equals_oracle(clean)["EURUSD", "1h"] == 3
+    assert assert_equals_oracle(clean)["EURUSD", "1h"] == 4
