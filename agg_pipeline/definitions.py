@@ -4,12 +4,19 @@ import os
 
 import dagster as dg
 
-from agg_pipeline.alarm import build_alert_sensor
-from agg_pipeline.assets import bar_assets, bar_checks
-from agg_pipeline.jobs import build_calendar_job, build_job, build_retention_job
-from agg_pipeline.resources import resources_for
-from agg_pipeline.schedules import EVERY_5_MINUTES, build_calendar_schedule, build_retention_schedule, build_schedule
-from agg_pipeline.sensors import build_catch_up_sensor, build_release_sensor, build_rerun_sensor
+from agg_pipeline.orchestration.assets import bar_assets, bar_checks
+from agg_pipeline.orchestration.jobs import build_calendar_job, build_job, build_retention_job
+from agg_pipeline.orchestration.resources import resources_for
+from agg_pipeline.orchestration.schedules import (
+    EVERY_5_MINUTES,
+    build_calendar_schedule,
+    build_retention_schedule,
+    build_schedule,
+)
+from agg_pipeline.orchestration.sensors.alerts import build_alert_sensor
+from agg_pipeline.orchestration.sensors.catch_up import build_catch_up_sensor
+from agg_pipeline.orchestration.sensors.release import build_release_sensor
+from agg_pipeline.orchestration.sensors.rerun import build_rerun_sensor
 from agg_pipeline.settings import load_settings
 
 

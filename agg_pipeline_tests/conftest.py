@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from agg_pipeline.gateway import AggGateway
-from agg_pipeline.local import Stack, temporary
-from agg_pipeline.migrations import migrate
-from agg_pipeline.transport import open_transport
+from agg_pipeline.database.gateway import AggGateway
+from agg_pipeline.database.migrate import migrate
+from agg_pipeline.database.transport import open_transport
+from agg_pipeline.embedded import Stack, temporary
 
 TABLES = (
     "core_asset_registry_all, data_bars, derived_data_bars, data_agg_state, agg_dirty_ranges, ops_runlog, "

@@ -5,9 +5,10 @@ import datetime as dt
 import pandas as pd
 import psycopg
 
-from agg_pipeline.reference import BAR_COLUMNS, RAW_COLUMNS, differences, reference_bars
-from agg_pipeline.timeframes import Timeframe
-from agg_pipeline.trading_hours import Schedule, TradingHours
+from agg_pipeline.market.timeframes import Timeframe
+from agg_pipeline.market.trading_hours import Schedule, TradingHours
+from agg_pipeline.quality.recomputation import differences, reference_bars
+from agg_pipeline.reading.columns import BAR_COLUMNS, RAW_COLUMNS
 
 # pandas has one word for unknown and for "not a number"; the database has two, and such a volume makes a row invalid.
 RAW_SELECT = ", ".join(

@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
-from agg_pipeline.calendars import sessions_of
+from agg_pipeline.market.calendars import sessions_of
 
 
 @functools.cache

@@ -43,8 +43,8 @@ def _short(types: str) -> str:
 
 
 def main() -> None:
-    from agg_pipeline.local import temporary
-    from agg_pipeline.migrations import migrate
+    from agg_pipeline.database.migrate import migrate
+    from agg_pipeline.embedded import temporary
 
     with temporary() as stack:
         migrate(stack.dsn)

@@ -2,9 +2,9 @@
 
 import datetime as dt
 
-from agg_pipeline.gateway import AggGateway
-from agg_pipeline.models import CatchupResult, Lease
-from agg_pipeline.outcomes import TaskOutcome
+from agg_pipeline.aggregation.outcomes import TaskOutcome
+from agg_pipeline.database.gateway import AggGateway
+from agg_pipeline.database.models.tasks import CatchupResult, Lease
 
 ENVIRONMENT = "PROD"
 

@@ -1,21 +1,33 @@
-"""The console script agg-pipeline."""
+"""The console script agg-pipeline: one file a command, named as it is typed.
 
-from agg_pipeline.cli import (  # noqa: F401  each adds its commands to app
-    backfilling,
+Beside the commands: ``app`` (the application and how failures end), ``arguments`` (options that several commands take),
+``target`` (which database a command talks to), ``tables``. Rules of the domain do not belong here.
+"""
+
+from agg_pipeline.cli import (  # noqa: F401  each adds its command to app
+    backfill,
+    calendar,
     calendars,
-    charting,
-    checking,
-    data,
-    doctoring,
-    explaining,
+    chart,
+    check,
+    demo,
+    doctor,
+    down,
+    explain,
     gaps,
+    load,
     logs,
-    operate,
-    partitioning,
-    rebuilding,
-    repairing,
-    stack,
+    migrate,
+    partition,
+    pause,
+    rebuild,
+    repair,
+    resume,
     status,
+    sync,
+    tick,
+    up,
+    verify,
 )
 from agg_pipeline.cli.app import app
 

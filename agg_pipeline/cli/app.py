@@ -10,11 +10,11 @@ import typer
 from dotenv import load_dotenv
 from rich.console import Console
 
-from agg_pipeline.barfile import BarFileError
-from agg_pipeline.calendars import CalendarError
+from agg_pipeline.database.migrate import MigrationError
+from agg_pipeline.embedded import EmbeddedError
 from agg_pipeline.errors import GatewayError
-from agg_pipeline.local import LocalStackError
-from agg_pipeline.migrations import MigrationError
+from agg_pipeline.ingest.bar_file import BarFileError
+from agg_pipeline.market.calendars import CalendarError
 from agg_pipeline.settings import SettingsError
 
 P = ParamSpec("P")
@@ -36,7 +36,7 @@ class CommandError(RuntimeError):
     """A command cannot do what it was asked for; the message says why and what to do."""
 
 
-_KNOWN = (CommandError, GatewayError, LocalStackError, MigrationError, SettingsError, BarFileError, CalendarError)
+_KNOWN = (CommandError, GatewayError, EmbeddedError, MigrationError, SettingsError, BarFileError, CalendarError)
 
 
 @app.callback()

@@ -7,9 +7,21 @@ from typing import Annotated
 import typer
 
 from agg_pipeline.cli.app import CommandError
-from agg_pipeline.timeframes import Timeframe
+from agg_pipeline.market.timeframes import Timeframe
 
 Root = Annotated[Path, typer.Option(help="Folder of the embedded stack.")]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(envvar="SUPABASE_DB_URL", help="postgresql:// of the owner of schema public.", show_envvar=True),
+]
+
+
+Symbol = Annotated[str, typer.Argument()]
+OneTimeframe = Annotated[str | None, typer.Argument(metavar="[TIMEFRAME]", help="Default: all of the symbol.")]
+Actor = Annotated[str | None, typer.Option("--by", help="Who says so. Default: the user of this session.")]
+
+From = Annotated[str | None, typer.Option("--from", help="ISO time, UTC: windows that start at or after it.")]
+To = Annotated[str | None, typer.Option("--to", help="ISO time, UTC: windows that start before it.")]
 
 
 def parse_timeframe(name: str) -> Timeframe:
@@ -36,7 +48,6 @@ def parse_day(text: str, option: str) -> dt.date:
         raise CommandError(f"{option} {text} is no day; write it as 2026-01-05.") from None
 
 
-DatabaseUrl = Annotated[
-    str | None,
-    typer.Option(envvar="SUPABASE_DB_URL", help="postgresql:// of the owner of schema public.", show_envvar=True),
-]
+def timeframe_name(timeframe: str | None) -> str | None:
+    """The checked name of an optional timeframe."""
+    return parse_timeframe(timeframe).value if timeframe else None

@@ -1,16 +1,15 @@
-"""Commands about trading hours: calendars fills sessions, calendar sets the one that a symbol follows."""
+"""The command calendars."""
 
-import datetime as dt
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from agg_pipeline.calendars import ALWAYS_OPEN, refresh
 from agg_pipeline.cli.app import command, console
-from agg_pipeline.cli.arguments import Root, parse_day
+from agg_pipeline.cli.arguments import Root
 from agg_pipeline.cli.target import ROOT, connect
-from agg_pipeline.models import CalendarChange, Calendars
+from agg_pipeline.database.models.calendars import CalendarChange, Calendars
+from agg_pipeline.ingest.sessions import refresh
 
 SHOWN = 50
 
@@ -44,26 +43,6 @@ def calendars(
         )
     if not apply and any(result.added or result.removed for result in changes):
         console.print("Nothing was written; repeat with --apply to write this.")
-
-
-@command("calendar")
-def calendar(
-    symbol: Annotated[str, typer.Argument()],
-    name: Annotated[str, typer.Argument(metavar="CALENDAR", help="24x7, fx_24x5 or an exchange, as XNYS.")],
-    since: Annotated[
-        str | None, typer.Option("--from", help="First UTC day on which it holds. Default: all of history.")
-    ] = None,
-    root: Root = ROOT,
-) -> None:
-    """Set the trading calendar that a symbol follows. Bars that expect another number of source bars are rebuilt."""
-    day = since and dt.datetime.combine(parse_day(since, "--from"), dt.time(), dt.UTC)
-    with connect(root) as gateway:
-        if name != ALWAYS_OPEN:
-            list(refresh(gateway, dry_run=False, names=(name,)))
-        gateway.set_calendar(symbol, name, begin=day or None)
-    console.print(
-        f"{symbol} follows {name}{f' from {since} on' if since else ''}; the next ticks rebuild what that changes."
-    )
 
 
 def _table(in_use: Calendars, changes: list[CalendarChange]) -> Table:

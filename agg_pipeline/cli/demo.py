@@ -1,50 +1,36 @@
-"""The demonstration: made-up bars of three markets through the real job."""
+"""The command demo."""
 
 import datetime as dt
+import os
+import time
+from typing import Annotated
 
-import pandas as pd
-from rich.progress import track
+import typer
 
-from agg_pipeline.cli.app import CommandError, console
-from agg_pipeline.cli.loading import BATCH_ROWS
-from agg_pipeline.cli.ticking import run_job
-from agg_pipeline.demo_bars import DEMO_ASSETS, generate
-from agg_pipeline.gateway import AggGateway
-
-_COLUMNS = ["canonical_symbol", "ts_utc", "open", "high", "low", "close", "vol", "vwap", "trade_count"]
-_MAX_WINDOWS = 10_000  # two weeks in one tick; a live tick needs one window a task
-
-
-def run_demo(gateway: AggGateway, now: dt.datetime, days: int) -> None:
-    """Load ``days`` days of bars up to ``now`` and run the job until nothing is due."""
-    start = now.replace(hour=0, minute=0, second=0, microsecond=0) - dt.timedelta(days=days)
-    for symbol, asset in DEMO_ASSETS.items():
-        gateway.register_asset(symbol, start=start, base_timeframe=asset.base_timeframe.value)
-        # The bar in progress is not there yet.
-        bars = _records(generate(symbol, start, now - asset.base_timeframe.length))
-        for n in track(
-            range(0, len(bars), BATCH_ROWS),
-            f"Loading {symbol}",
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        ):
-            gateway.load_bars(bars[n : n + BATCH_ROWS], timeframe=asset.base_timeframe.value, source="demo")
-        console.print(f"Loaded {len(bars):,} {asset.base_timeframe.value} bars of {symbol}.", highlight=False)
-    ticks = 0
-    while gateway.due_tasks("DEV", now=dt.datetime.now(dt.UTC), limit=1, stale_seconds=900):
-        ticks += 1
-        if ticks > 20:
-            raise CommandError(
-                "Tasks are still due after 20 ticks, which should not be. `agg-pipeline up` and its UI show why."
-            )
-        ran = run_job({"max_tasks": 100, "max_windows": _MAX_WINDOWS})
-        console.print(f"Tick {ticks}:", *ran.lines, sep="\n  ", highlight=False)
-        if not ran.success:
-            raise CommandError(ran.failure or "The run failed.")
+from agg_pipeline.cli.app import command, console
+from agg_pipeline.cli.tables import bar_table
+from agg_pipeline.cli.target import connect
+from agg_pipeline.cli.up import describe_stack
+from agg_pipeline.database.migrate import migrate
+from agg_pipeline.embedded import temporary
 
 
-def _records(bars: pd.DataFrame) -> list[dict[str, object]]:
-    """Rows as JSON has them: times as text, unknown as None."""
-    rows = bars[_COLUMNS].assign(ts_utc=bars["ts_utc"].map(lambda ts: ts.isoformat())).astype(object)
-    return [{str(k): v for k, v in row.items()} for row in rows.where(rows.notna(), None).to_dict("records")]
+@command("demo")
+def demo(keep_days: Annotated[int, typer.Option("--days", min=1, max=60, help="Days of generated bars.")] = 14) -> None:
+    """Try it: a temporary database, generated bars of three symbols, ticks until nothing is due, a table."""
+    from agg_pipeline.cli.demo_run import run_demo
+
+    began = time.monotonic()
+    with temporary() as stack:
+        console.print(describe_stack(stack))
+        migrate(stack.dsn)
+        os.environ.update(stack.environment(), ENV_NAME="DEV")
+        for name in ("DAGSTER_HOME", "SUPABASE_URL_DEV", "SUPABASE_SERVICE_ROLE_KEY_DEV", "SUPABASE_REST_PATH_DEV"):
+            os.environ.pop(name, None)
+        with connect(stack.root) as gateway:
+            run_demo(gateway, dt.datetime.now(dt.UTC), keep_days)
+            console.print(bar_table(gateway.bar_summary(), gateway.health()))
+    console.print(
+        f"Done in {time.monotonic() - began:.0f} s. `agg-pipeline up` starts the same with the Dagster UI on "
+        "http://127.0.0.1:3000 and keeps its data; `agg-pipeline load FILE` puts your own bars in."
+    )

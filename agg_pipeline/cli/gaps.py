@@ -9,8 +9,8 @@ from rich.table import Table
 from agg_pipeline.cli.app import CommandError, command, console
 from agg_pipeline.cli.arguments import Root, parse_time, parse_timeframe
 from agg_pipeline.cli.target import ROOT, connect
-from agg_pipeline.models import Gap, GapReport
-from agg_pipeline.verify import pages
+from agg_pipeline.database.models.gaps import Gap, GapReport
+from agg_pipeline.reading.pages import pages
 
 DAYS = 7
 

@@ -10,7 +10,7 @@ from rich.markup import escape
 from agg_pipeline.cli.app import command, console
 from agg_pipeline.cli.arguments import Root
 from agg_pipeline.cli.target import ROOT, connect
-from agg_pipeline.diagnosis import LoggedRun, RunEvent
+from agg_pipeline.database.models.runs import LoggedRun, RunEvent
 from agg_pipeline.errors import TransientError
 
 EVERY_S = 2.0

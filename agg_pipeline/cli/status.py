@@ -10,11 +10,11 @@ from rich.live import Live
 
 from agg_pipeline.cli.app import CommandError, command, console
 from agg_pipeline.cli.arguments import Root
-from agg_pipeline.cli.report import advice, bar_table, status_table
+from agg_pipeline.cli.tables import advice, bar_table, status_table
 from agg_pipeline.cli.target import ROOT, connect
+from agg_pipeline.database.gateway import AggGateway
+from agg_pipeline.database.models.health import TaskHealth
 from agg_pipeline.errors import TransientError
-from agg_pipeline.gateway import AggGateway
-from agg_pipeline.models import TaskHealth
 
 EVERY_S = 5.0
 

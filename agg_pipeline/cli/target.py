@@ -1,15 +1,17 @@
 """Which database a command talks to: the one that the environment names, else the embedded stack of this folder."""
 
 import contextlib
+import datetime as dt
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from agg_pipeline.cli.app import CommandError
-from agg_pipeline.gateway import AggGateway
-from agg_pipeline.local import running
+from agg_pipeline.database.gateway import AggGateway
+from agg_pipeline.database.models.health import TaskHealth
+from agg_pipeline.database.transport import open_transport
+from agg_pipeline.embedded import running
 from agg_pipeline.settings import Environment, SettingsError, load_settings, variable_for
-from agg_pipeline.transport import open_transport
 
 ROOT = Path(".agg_pipeline")
 
@@ -81,3 +83,15 @@ def owner_dsn(database_url: str | None, root: Path) -> str:
             )
         dsn = stack.dsn
     return dsn
+
+
+def histories(health: Iterable[TaskHealth], symbols: list[str] | None) -> dict[str, tuple[dt.datetime, dt.datetime]]:
+    """First window and cursor of each symbol, over its tasks. Raises CommandError that lists what there is."""
+    found: dict[str, tuple[dt.datetime, dt.datetime]] = {}
+    for task in health:
+        first, cursor = task.first_window_utc, task.cursor_utc or task.first_window_utc
+        before = found.get(task.symbol, (first, cursor))
+        found[task.symbol] = (min(first, before[0]), max(cursor, before[1]))
+    if unknown := sorted(set(symbols or []) - found.keys()):
+        raise CommandError(f"There are no tasks of {', '.join(unknown)}. There are: {', '.join(found) or 'none'}.")
+    return {symbol: found[symbol] for symbol in symbols} if symbols else found

@@ -2,19 +2,21 @@
 
 Facts are collected over a database URL (database) or a REST API (rest); what they mean does not depend on who looked
 (structure, content).
+
+Does not belong here: changing anything (migrate, quality/repair).
 """
 
 import datetime as dt
 from dataclasses import dataclass
 
-from agg_pipeline.damage import find_damage
+from agg_pipeline.database.gateway import CONTRACT, FUNCTIONS, AggGateway
+from agg_pipeline.database.migrate import Migration, migrations
+from agg_pipeline.database.transport import Transport
+from agg_pipeline.database.transport.rest import RestTransport
 from agg_pipeline.doctor import content, database, rest, structure
 from agg_pipeline.doctor.facts import Facts
 from agg_pipeline.doctor.finding import Finding, Severity
-from agg_pipeline.gateway import CONTRACT, FUNCTIONS, AggGateway
-from agg_pipeline.migrations import Migration, migrations
-from agg_pipeline.transport import Transport
-from agg_pipeline.transport.rest import RestTransport
+from agg_pipeline.quality.repair import find_damage
 
 __all__ = ["Examination", "Finding", "Severity", "examine", "state"]
 

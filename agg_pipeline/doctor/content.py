@@ -4,12 +4,12 @@ import datetime as dt
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from agg_pipeline.damage import KINDS, TaskDamage
+from agg_pipeline.database.gateway import CONTRACT
+from agg_pipeline.database.models.health import TaskHealth
 from agg_pipeline.doctor.facts import Facts, TaskFacts
 from agg_pipeline.doctor.finding import AGAIN, APPLY, MIGRATE, PLAN, Finding, Severity, some
-from agg_pipeline.gateway import CONTRACT
-from agg_pipeline.models import TaskHealth
-from agg_pipeline.timeframes import LADDER, Timeframe, first_window, next_window, window_start
+from agg_pipeline.market.timeframes import LADDER, Timeframe, first_window, next_window, window_start
+from agg_pipeline.quality.repair import KINDS, TaskDamage
 
 _FX = ("fx", "forex")
 _STALE = dt.timedelta(minutes=15)

@@ -7,10 +7,10 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
+from agg_pipeline.database.gateway import FUNCTIONS
 from agg_pipeline.doctor import queries
 from agg_pipeline.doctor.facts import PREDECESSOR_RPCS, TABLES, Asset, Facts, TaskFacts, UnsoundRows
 from agg_pipeline.errors import PermanentError, TransientError
-from agg_pipeline.gateway import FUNCTIONS
 
 _STATEMENT_TIMEOUT = "300s"
 

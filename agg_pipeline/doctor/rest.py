@@ -4,10 +4,10 @@ import datetime as dt
 from collections.abc import Iterator
 from typing import Any
 
+from agg_pipeline.database.transport.rest import RestTransport
 from agg_pipeline.doctor.facts import PREDECESSOR_RPCS, TABLES, Asset, Facts, TaskFacts
 from agg_pipeline.errors import GatewayError
-from agg_pipeline.timeframes import Timeframe
-from agg_pipeline.transport.rest import RestTransport
+from agg_pipeline.market.timeframes import Timeframe
 
 _PAGE = 1000  # of a longer answer a hosted API sends so many rows and does not say so
 _FIRST_START = dt.datetime(2025, 7, 1, tzinfo=dt.UTC)  # the predecessor's, before it had a column for it

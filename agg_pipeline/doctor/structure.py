@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
+from agg_pipeline.database.gateway import CONTRACT, FUNCTIONS
+from agg_pipeline.database.migrate import Migration
 from agg_pipeline.doctor.facts import Facts
 from agg_pipeline.doctor.finding import AGAIN, MIGRATE, PLAN, Finding, Severity, some
-from agg_pipeline.gateway import CONTRACT, FUNCTIONS
-from agg_pipeline.migrations import Migration
 
 _INGESTERS_TABLES = ("data_bars", "core_asset_registry_all")
 

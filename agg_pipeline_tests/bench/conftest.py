@@ -10,8 +10,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from agg_pipeline.local import Stack, start, stop
-from agg_pipeline.migrations import migrate
+from agg_pipeline.database.migrate import migrate
+from agg_pipeline.embedded import Stack, start, stop
 from agg_pipeline_tests.bench import page
 from agg_pipeline_tests.bench.catalogue import FIGURES
 from agg_pipeline_tests.bench.figures import Record, machine, measured

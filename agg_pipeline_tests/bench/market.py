@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import psycopg
 
-from agg_pipeline.local import Stack
-from agg_pipeline.migrations import migrate
+from agg_pipeline.database.migrate import migrate
+from agg_pipeline.embedded import Stack
 from agg_pipeline_tests.bench.rounds import Watch
 from agg_pipeline_tests.conftest import TABLES
 from agg_pipeline_tests.sql.helpers import fresh_database, scalar

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from agg_pipeline.local import Stack
+from agg_pipeline.embedded import Stack
 from agg_pipeline_tests.bench.conftest import Report
 from agg_pipeline_tests.bench.market import MONDAY, Market, market
 from agg_pipeline_tests.bench.rounds import Side, Watch, in_turn

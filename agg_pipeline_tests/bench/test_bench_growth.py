@@ -5,7 +5,7 @@ import statistics
 
 import pytest
 
-from agg_pipeline.local import Stack
+from agg_pipeline.embedded import Stack
 from agg_pipeline_tests.bench.conftest import Report
 from agg_pipeline_tests.bench.market import MINUTE, MONDAY, Market, market
 from agg_pipeline_tests.bench.rounds import in_turn

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import psycopg
 import pytest
 
-from agg_pipeline.local import Stack
-from agg_pipeline.migrations import migrate
+from agg_pipeline.database.migrate import migrate
+from agg_pipeline.embedded import Stack
 from agg_pipeline_tests.bench.conftest import Report
 from agg_pipeline_tests.sql.helpers import Row, batch, due, fresh_database, put_bars, register, scalar, task
 

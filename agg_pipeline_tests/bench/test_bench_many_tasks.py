@@ -10,10 +10,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from agg_pipeline.cli.services import dagster_home
+from agg_pipeline.database.transport import Transport, open_transport
 from agg_pipeline.definitions import build_definitions
-from agg_pipeline.local import Stack
-from agg_pipeline.transport import Transport, open_transport
+from agg_pipeline.embedded import Stack
+from agg_pipeline.embedded.dagster_services import dagster_home
 from agg_pipeline_tests.bench.conftest import Report
 from agg_pipeline_tests.bench.market import MINUTE, MONDAY, Market, served_market
 from agg_pipeline_tests.bench.rounds import Watch

@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from agg_pipeline.local import Stack
+from agg_pipeline.embedded import Stack
 from agg_pipeline_tests.bench.conftest import Report
 from agg_pipeline_tests.bench.market import MONDAY, market
 from agg_pipeline_tests.bench.rounds import Side, Watch, in_turn

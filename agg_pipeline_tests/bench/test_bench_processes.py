@@ -12,13 +12,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from agg_pipeline.cli.services import Service, dagster_services, free_port, stop
-from agg_pipeline.local import Stack
+from agg_pipeline.embedded import Stack
+from agg_pipeline.embedded.dagster_services import Service, dagster_services, free_port, stop
 from agg_pipeline_tests.bench.conftest import Report
 from agg_pipeline_tests.bench.market import MINUTE, MONDAY, served_market
 from agg_pipeline_tests.conftest import open_gateway
 from agg_pipeline_tests.dagster.conftest import empty_storage
-from agg_pipeline_tests.dagster.desk import Desk
+from agg_pipeline_tests.dagster.services import Desk
 
 SYMBOLS = 10_000
 SLOTS = 5

@@ -10,10 +10,10 @@ import dagster as dg
 import psycopg
 import pytest
 
-from agg_pipeline.cli.services import dagster_home
+from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.definitions import build_definitions
-from agg_pipeline.gateway import AggGateway
-from agg_pipeline.local import Stack
+from agg_pipeline.embedded import Stack
+from agg_pipeline.embedded.dagster_services import dagster_home
 from agg_pipeline_tests.bench.conftest import Report
 
 BEGIN = dt.datetime(2026, 1, 5, tzinfo=dt.UTC)

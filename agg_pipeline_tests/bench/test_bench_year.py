@@ -8,11 +8,11 @@ import dagster as dg
 import psycopg
 import pytest
 
+from agg_pipeline.aggregation.backfill import fill
 from agg_pipeline.definitions import build_definitions
-from agg_pipeline.filling import fill
-from agg_pipeline.local import Stack
+from agg_pipeline.embedded import Stack
+from agg_pipeline.market.timeframes import LADDER
 from agg_pipeline.settings import load_settings
-from agg_pipeline.timeframes import LADDER
 from agg_pipeline_tests.bench.conftest import Report
 from agg_pipeline_tests.bench.market import Market, served_market
 from agg_pipeline_tests.bench.rounds import in_turn

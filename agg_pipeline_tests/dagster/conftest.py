@@ -8,10 +8,10 @@ import dagster as dg
 import pytest
 from sqlalchemy import create_engine, text
 
-from agg_pipeline.cli.services import dagster_services, free_port
 from agg_pipeline.definitions import build_definitions
-from agg_pipeline.local import Stack
-from agg_pipeline_tests.dagster.desk import Desk
+from agg_pipeline.embedded import Stack
+from agg_pipeline.embedded.dagster_services import dagster_services, free_port
+from agg_pipeline_tests.dagster.services import Desk
 
 
 @pytest.fixture

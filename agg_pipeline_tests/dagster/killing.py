@@ -14,7 +14,7 @@ import psycopg
 import stamina
 
 from agg_pipeline.definitions import build_definitions
-from agg_pipeline.local import Stack
+from agg_pipeline.embedded import Stack
 from agg_pipeline_tests.oracle import assert_equals_oracle
 from agg_pipeline_tests.sql.helpers import put, register, rows, scalar, settle
 

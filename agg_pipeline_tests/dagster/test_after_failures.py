@@ -10,10 +10,10 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from agg_pipeline.gateway import AggGateway
-from agg_pipeline.local import Stack
-from agg_pipeline.timeframes import Timeframe, window_start
-from agg_pipeline_tests.dagster.desk import Desk
+from agg_pipeline.database.gateway import AggGateway
+from agg_pipeline.embedded import Stack
+from agg_pipeline.market.timeframes import Timeframe, window_start
+from agg_pipeline_tests.dagster.services import Desk
 from agg_pipeline_tests.oracle import assert_equals_oracle
 from agg_pipeline_tests.sql.helpers import rows, scalar, state
 

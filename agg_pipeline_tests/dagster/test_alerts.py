@@ -10,8 +10,8 @@ import dagster as dg
 import psycopg
 import pytest
 
-from agg_pipeline.alarm import build_alert_sensor
-from agg_pipeline.gateway import AggGateway
+from agg_pipeline.database.gateway import AggGateway
+from agg_pipeline.orchestration.sensors.alerts import build_alert_sensor
 from agg_pipeline.settings import load_settings
 from agg_pipeline_tests.sql.helpers import alter_task
 

@@ -9,9 +9,9 @@ import dagster as dg
 import psycopg
 import pytest
 
-from agg_pipeline.gateway import AggGateway
-from agg_pipeline.inspecting import inspect_range, spans
-from agg_pipeline.timeframes import Timeframe
+from agg_pipeline.database.gateway import AggGateway
+from agg_pipeline.market.timeframes import Timeframe
+from agg_pipeline.orchestration.backfill_inspection import inspect_range, spans
 from agg_pipeline_tests.dagster.test_backfill import BEGIN, TIMEFRAMES, backfill, three_days
 from agg_pipeline_tests.dagster.test_job import four_hours, run
 

@@ -8,8 +8,8 @@ import dagster as dg
 import psycopg
 import pytest
 
-from agg_pipeline.gateway import AggGateway
-from agg_pipeline.local import Stack
+from agg_pipeline.database.gateway import AggGateway
+from agg_pipeline.embedded import Stack
 from agg_pipeline_tests.oracle import assert_equals_oracle
 from agg_pipeline_tests.sql.helpers import rows, scalar, start
 

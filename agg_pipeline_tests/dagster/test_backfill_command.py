@@ -8,9 +8,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from agg_pipeline.cli import app
-from agg_pipeline.gateway import AggGateway
-from agg_pipeline.tags import PROGRESS
-from agg_pipeline_tests.dagster.desk import Desk
+from agg_pipeline.database.gateway import AggGateway
+from agg_pipeline.orchestration.tags import PROGRESS
+from agg_pipeline_tests.dagster.services import Desk
 from agg_pipeline_tests.oracle import assert_equals_oracle
 
 BEGIN = dt.datetime(2026, 1, 5, tzinfo=dt.UTC)

@@ -6,8 +6,8 @@ import dagster as dg
 import psycopg
 import pytest
 
+from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.definitions import build_definitions
-from agg_pipeline.gateway import AggGateway
 
 HOURS = 2
 

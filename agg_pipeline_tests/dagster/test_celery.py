@@ -14,9 +14,9 @@ import dagster as dg
 import psycopg
 import pytest
 
-from agg_pipeline.cli.services import Service, dagster_home, free_port, stop
-from agg_pipeline.gateway import AggGateway
-from agg_pipeline.local import Stack
+from agg_pipeline.database.gateway import AggGateway
+from agg_pipeline.embedded import Stack
+from agg_pipeline.embedded.dagster_services import Service, dagster_home, free_port, stop
 from agg_pipeline_tests.dagster.conftest import empty_storage
 from agg_pipeline_tests.oracle import assert_equals_oracle
 from agg_pipeline_tests.sql.helpers import at, put

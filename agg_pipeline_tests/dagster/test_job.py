@@ -7,10 +7,10 @@ import dagster as dg
 import psycopg
 import pytest
 
+from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.definitions import build_definitions
-from agg_pipeline.gateway import AggGateway
-from agg_pipeline.local import Stack
-from agg_pipeline.local.api import sign_token
+from agg_pipeline.embedded import Stack
+from agg_pipeline.embedded.postgrest import sign_token
 from agg_pipeline_tests.oracle import assert_equals_oracle
 
 BEGIN = dt.datetime(2026, 1, 5, tzinfo=dt.UTC)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from agg_pipeline.local import Stack, start, stop
-from agg_pipeline.migrations import migrate
+from agg_pipeline.database.migrate import migrate
+from agg_pipeline.embedded import Stack, start, stop
 from agg_pipeline_tests.dagster.killing import History, start_tick
-from agg_pipeline_tests.local.processes import crash
+from agg_pipeline_tests.embedded.processes import crash
 
 KILLS = int(os.environ.get("AGG_KILLS", "8"))
 SEED = int(os.environ.get("AGG_SEED", "1"))

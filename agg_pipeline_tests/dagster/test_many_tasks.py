@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from agg_pipeline.definitions import build_definitions
-from agg_pipeline.ops import FAILED_TASKS, LINES_SHOWN
+from agg_pipeline.orchestration.ops import FAILED_TASKS, LINES_SHOWN
 from agg_pipeline_tests.sql.helpers import at, scalar
 
 TASKS = 10_000

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import psycopg
 
-from agg_pipeline.cli.services import dagster_services, free_port
-from agg_pipeline.gateway import AggGateway
-from agg_pipeline.local import Stack
-from agg_pipeline.timeframes import Timeframe, window_start
+from agg_pipeline.database.gateway import AggGateway
+from agg_pipeline.embedded import Stack
+from agg_pipeline.embedded.dagster_services import dagster_services, free_port
+from agg_pipeline.market.timeframes import Timeframe, window_start
 from agg_pipeline_tests.dagster.conftest import empty_storage
-from agg_pipeline_tests.dagster.desk import Desk
+from agg_pipeline_tests.dagster.services import Desk
 from agg_pipeline_tests.oracle import assert_equals_oracle
 
 

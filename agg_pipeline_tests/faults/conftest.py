@@ -10,8 +10,8 @@ import dagster as dg
 import pytest
 import stamina
 
-from agg_pipeline.local import Stack, start, stop
-from agg_pipeline.migrations import migrate
+from agg_pipeline.database.migrate import migrate
+from agg_pipeline.embedded import Stack, start, stop
 from agg_pipeline_tests.faults.proxy import Proxy
 from agg_pipeline_tests.faults.table import Row, page, table
 from agg_pipeline_tests.faults.world import World

@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 import psycopg
 
-from agg_pipeline.reference import BAR_COLUMNS, KEY, RAW_COLUMNS, differences, reference_bars
-from agg_pipeline.timeframes import Timeframe
+from agg_pipeline.market.timeframes import Timeframe
+from agg_pipeline.quality.recomputation import differences, reference_bars
+from agg_pipeline.reading.columns import BAR_COLUMNS, KEY, RAW_COLUMNS
 from agg_pipeline_tests.oracle import RAW_SELECT
 from agg_pipeline_tests.sql.helpers import rows, scalar
 

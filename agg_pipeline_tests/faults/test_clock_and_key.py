@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from agg_pipeline.local.api import sign_token
+from agg_pipeline.embedded.postgrest import sign_token
 from agg_pipeline_tests.faults.conftest import FAULTS
 from agg_pipeline_tests.faults.judge import BEGIN
 from agg_pipeline_tests.faults.world import HOUR, MINUTE, SYMBOLS, World

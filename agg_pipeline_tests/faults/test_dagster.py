@@ -14,10 +14,10 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from agg_pipeline.cli.services import Service, dagster_services, free_port
-from agg_pipeline.local import Stack
+from agg_pipeline.embedded import Stack
+from agg_pipeline.embedded.dagster_services import Service, dagster_services, free_port
 from agg_pipeline_tests.dagster.conftest import empty_storage
-from agg_pipeline_tests.dagster.desk import Desk, Run
+from agg_pipeline_tests.dagster.services import Desk, Run
 from agg_pipeline_tests.faults.judge import Verdict, judged
 from agg_pipeline_tests.faults.table import Row
 from agg_pipeline_tests.faults.world import World

@@ -11,14 +11,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from agg_pipeline.local import Stack, api
-from agg_pipeline.local.binaries import find_postgres
-from agg_pipeline.local.files import Layout, State
-from agg_pipeline.local.postgrest_binary import find_postgrest
-from agg_pipeline.local.privilege import choose_identity
+from agg_pipeline.embedded import Stack
+from agg_pipeline.embedded import postgrest as api
+from agg_pipeline.embedded.files import Layout, State
+from agg_pipeline.embedded.postgres_binary import find_postgres
+from agg_pipeline.embedded.postgrest_binary import find_postgrest
+from agg_pipeline.embedded.privilege import choose_identity
+from agg_pipeline_tests.embedded.processes import wait_until
 from agg_pipeline_tests.faults.proxy import Fault, Proxy
 from agg_pipeline_tests.faults.world import World
-from agg_pipeline_tests.local.processes import wait_until
 from agg_pipeline_tests.sql.helpers import scalar
 
 POOL = 2

@@ -14,11 +14,11 @@ from typing import Self
 import psycopg
 import pytest
 
-from agg_pipeline.local import Stack, start, stop
-from agg_pipeline.migrations import migrate
+from agg_pipeline.database.migrate import migrate
+from agg_pipeline.embedded import Stack, start, stop
+from agg_pipeline_tests.embedded.processes import wait_until
 from agg_pipeline_tests.faults.proxy import Proxy
 from agg_pipeline_tests.faults.world import World
-from agg_pipeline_tests.local.processes import wait_until
 from agg_pipeline_tests.sql.helpers import scalar
 
 LIMIT_MS = 150

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
+from agg_pipeline_tests.embedded.processes import pids, wait_until
 from agg_pipeline_tests.faults.world import World
-from agg_pipeline_tests.local.processes import pids, wait_until
 
 
 @pytest.mark.parametrize(

@@ -10,17 +10,17 @@ from multiprocessing.process import BaseProcess
 
 import pytest
 
-from agg_pipeline.models import WorkUnit
-from agg_pipeline.outcomes import TaskOutcome
+from agg_pipeline.aggregation.execution import work_on
+from agg_pipeline.aggregation.outcomes import TaskOutcome
+from agg_pipeline.aggregation.selection import WorkUnit
 from agg_pipeline.settings import load_settings
-from agg_pipeline.work import work_on
 from agg_pipeline_tests.dagster.killing import start_tick
+from agg_pipeline_tests.embedded.processes import wait_until
 from agg_pipeline_tests.faults.conftest import FAULTS
 from agg_pipeline_tests.faults.judge import BEGIN, errors
 from agg_pipeline_tests.faults.proxy import Fault
 from agg_pipeline_tests.faults.table import summary
 from agg_pipeline_tests.faults.world import HOUR, MINUTE, World
-from agg_pipeline_tests.local.processes import wait_until
 from agg_pipeline_tests.sql.helpers import Row, rows, scalar
 
 TICKS = 100

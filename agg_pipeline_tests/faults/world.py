@@ -11,20 +11,20 @@ from dataclasses import dataclass, field
 import dagster as dg
 import psycopg
 
-from agg_pipeline.gateway import AggGateway
-from agg_pipeline.jobs import build_job
-from agg_pipeline.local import Stack
-from agg_pipeline.local.files import Layout, Status
-from agg_pipeline.outcomes import TaskOutcome
-from agg_pipeline.resources import SupabaseResource
-from agg_pipeline.sensors import build_release_sensor
+from agg_pipeline.aggregation.outcomes import TaskOutcome
+from agg_pipeline.database.gateway import AggGateway
+from agg_pipeline.database.transport import open_transport
+from agg_pipeline.embedded import Stack
+from agg_pipeline.embedded.files import Layout, Status
+from agg_pipeline.orchestration.jobs import build_job
+from agg_pipeline.orchestration.resources import SupabaseResource
+from agg_pipeline.orchestration.sensors.release import build_release_sensor
 from agg_pipeline.settings import load_settings
-from agg_pipeline.transport import open_transport
 from agg_pipeline_tests.conftest import TABLES
+from agg_pipeline_tests.embedded.processes import pids, wait_until
 from agg_pipeline_tests.faults.judge import BEGIN, Verdict, judged
 from agg_pipeline_tests.faults.proxy import Fault, Proxy
 from agg_pipeline_tests.faults.table import Row
-from agg_pipeline_tests.local.processes import pids, wait_until
 from agg_pipeline_tests.sql.helpers import due, put, register, rows, scalar, settle
 
 HOUR, MINUTE = dt.timedelta(hours=1), dt.timedelta(minutes=1)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pglast
 import pytest
 
-from agg_pipeline.migrations import migrations
+from agg_pipeline.database.migrate import migrations
 
 # The parser of bodies knows no types but built-in ones, of which an array is an array of anything.
 OUR_ARRAYS = re.compile(r"public\.agg_\w+\[\]")

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from agg_pipeline.embedded import Stack, temporary
 from agg_pipeline.errors import PermanentError
-from agg_pipeline.local import Stack, temporary
 from agg_pipeline_tests.http.failing import call
 
 FAULTS = """

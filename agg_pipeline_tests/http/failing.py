@@ -14,10 +14,10 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from agg_pipeline.database.transport import open_transport
+from agg_pipeline.embedded import Stack
+from agg_pipeline.embedded.postgrest_binary import find_postgrest
 from agg_pipeline.errors import GatewayError
-from agg_pipeline.local import Stack
-from agg_pipeline.local.postgrest_binary import find_postgrest
-from agg_pipeline.transport import open_transport
 
 KEY = "planted-secret-key"
 

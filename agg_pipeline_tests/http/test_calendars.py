@@ -7,10 +7,11 @@ import psycopg
 import pytest
 from typer.testing import CliRunner, Result
 
-from agg_pipeline.calendars import CalendarError, is_stale, sessions_of
 from agg_pipeline.cli import app
-from agg_pipeline.gateway import AggGateway
-from agg_pipeline.local import Stack
+from agg_pipeline.database.gateway import AggGateway
+from agg_pipeline.embedded import Stack
+from agg_pipeline.ingest.sessions import is_stale
+from agg_pipeline.market.calendars import CalendarError, sessions_of
 from agg_pipeline_tests.sql.helpers import at, put, register, scalar, settle
 
 

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from agg_pipeline.database.gateway import AggGateway
+from agg_pipeline.database.models.base import Task
+from agg_pipeline.database.models.tasks import Lease
+from agg_pipeline.database.transport import open_transport
+from agg_pipeline.embedded import Stack
 from agg_pipeline.errors import TransientError
-from agg_pipeline.gateway import AggGateway
-from agg_pipeline.local import Stack
-from agg_pipeline.models import Lease, Task
-from agg_pipeline.transport import open_transport
 from agg_pipeline_tests.http.test_gateway import BEGIN, NOW, bars
 
 SYMBOLS = ["AAA", "BBB", "CCC", "DDD", "EEE"]
@@ -100,7 +101,7 @@ def test_a_row_that_somebody_holds_fails_its_own_task_only(
     code: str,
 ) -> None:
     """By the lock's own limit or, without one, by the statement's."""
-    monkeypatch.setattr("agg_pipeline.transport.retries.JITTER_S", 0.0)
+    monkeypatch.setattr("agg_pipeline.database.transport.retries.JITTER_S", 0.0)
     held = leases(impatient, *SYMBOLS)
     clean.execute(PATIENCE % limit)
     with psycopg.connect(stack.dsn) as holder:
@@ -115,7 +116,7 @@ def test_one_task_whose_row_somebody_holds_is_tried_a_few_times_then_raised(
     impatient: AggGateway, stack: Stack, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "agg_pipeline")
-    monkeypatch.setattr("agg_pipeline.transport.retries.JITTER_S", 0.0)
+    monkeypatch.setattr("agg_pipeline.database.transport.retries.JITTER_S", 0.0)
     held = leases(impatient, "AAA")
     with psycopg.connect(stack.dsn) as holder:
         holder.execute("select from data_agg_state where canonical_symbol = 'AAA' for update")

@@ -6,9 +6,9 @@ import random
 import psycopg
 import pytest
 
-from agg_pipeline.checks import check_bars
-from agg_pipeline.findings import CHECKS, RAW_CHECKS, CheckResult
-from agg_pipeline.gateway import AggGateway
+from agg_pipeline.database.gateway import AggGateway
+from agg_pipeline.quality.check_results import CHECKS, RAW_CHECKS, CheckResult
+from agg_pipeline.quality.checks import check_bars
 from agg_pipeline_tests.http.test_verify import BEGIN, fill
 from agg_pipeline_tests.oracle import assert_equals_oracle
 from agg_pipeline_tests.sessions import follow

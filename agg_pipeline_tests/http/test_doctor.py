@@ -8,10 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from agg_pipeline.cli import app
+from agg_pipeline.database.transport import open_transport
 from agg_pipeline.doctor import Finding, examine
-from agg_pipeline.local import Stack
-from agg_pipeline.local.api import sign_token
-from agg_pipeline.transport import open_transport
+from agg_pipeline.embedded import Stack
+from agg_pipeline.embedded.postgrest import sign_token
 from agg_pipeline_tests.sql.helpers import finish, put, register, start, tick
 
 

@@ -14,9 +14,9 @@ import httpx
 import psycopg
 import pytest
 
+from agg_pipeline.database.transport import open_transport
+from agg_pipeline.embedded import Stack
 from agg_pipeline.errors import GatewayError, PermanentError, TransientError
-from agg_pipeline.local import Stack
-from agg_pipeline.transport import open_transport
 from agg_pipeline_tests.http import sockets
 from agg_pipeline_tests.http.failing import KEY, assert_fails, assert_readable, call, free_port
 

@@ -11,9 +11,9 @@ import psycopg
 import pytest
 import stamina
 
+from agg_pipeline.database.transport import Transport, open_transport, retries
+from agg_pipeline.embedded import Stack, stop, temporary
 from agg_pipeline.errors import GatewayError, TransientError
-from agg_pipeline.local import Stack, stop, temporary
-from agg_pipeline.transport import Transport, open_transport, retries
 from agg_pipeline_tests.http.conftest import FAULTS
 from agg_pipeline_tests.http.failing import another_api, assert_fails, assert_readable, call
 

@@ -6,9 +6,9 @@ import time
 import psycopg
 import pytest
 
+from agg_pipeline.embedded import Stack
+from agg_pipeline.embedded.postgrest import sign_token
 from agg_pipeline.errors import GatewayError, LeaseLost, PermanentError, TransientError
-from agg_pipeline.local import Stack
-from agg_pipeline.local.api import sign_token
 from agg_pipeline_tests.http.failing import another_api, assert_fails, assert_readable, call
 
 Target = tuple[str, str]

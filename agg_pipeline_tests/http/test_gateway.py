@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from agg_pipeline.aggregation.outcomes import TaskOutcome
+from agg_pipeline.database.gateway import AggGateway
+from agg_pipeline.database.models.base import Task
+from agg_pipeline.database.transport import open_transport
+from agg_pipeline.embedded import Stack, temporary
+from agg_pipeline.embedded.postgrest import sign_token
 from agg_pipeline.errors import PermanentError, TransientError
-from agg_pipeline.gateway import AggGateway
-from agg_pipeline.local import Stack, temporary
-from agg_pipeline.local.api import sign_token
-from agg_pipeline.models import Task
-from agg_pipeline.outcomes import TaskOutcome
-from agg_pipeline.transport import open_transport
 from agg_pipeline_tests.oracle import assert_equals_oracle
 from agg_pipeline_tests.ticking import tick_until_quiet
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import psycopg
 
-from agg_pipeline.gateway import AggGateway
+from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline_tests.oracle import assert_equals_oracle
 from agg_pipeline_tests.ticking import tick, tick_until_quiet
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from agg_pipeline.cli.loading import load_file
+from agg_pipeline.cli.load_file import load_file
+from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.errors import PermanentError
-from agg_pipeline.gateway import AggGateway
-from agg_pipeline.timeframes import Timeframe
+from agg_pipeline.market.timeframes import Timeframe
 
 HEADER = "symbol,ts_utc,open,high,low,close,volume,vwap,trade_count\n"
 GOOD = "EURUSD,2026-01-05T10:0{n}:00Z,1.1,1.2,1.0,1.15,5,1.1,3\n"

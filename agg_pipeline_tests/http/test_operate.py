@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from agg_pipeline.cli import app
-from agg_pipeline.local import Stack
+from agg_pipeline.embedded import Stack
 from agg_pipeline_tests.sql.helpers import alter_task, at, put, register, settle, state
 
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from agg_pipeline.database.gateway import AggGateway
+from agg_pipeline.database.transport import open_transport, retries
 from agg_pipeline.errors import GatewayError, PermanentError, TransientError
-from agg_pipeline.gateway import AggGateway
-from agg_pipeline.transport import open_transport, retries
 from agg_pipeline_tests.http import sockets
 from agg_pipeline_tests.http.failing import KEY, assert_readable
 

@@ -10,11 +10,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from agg_pipeline.cli import app
-from agg_pipeline.demo_bars import generate
-from agg_pipeline.gateway import AggGateway
-from agg_pipeline.local import Stack
-from agg_pipeline.timeframes import Timeframe
-from agg_pipeline.verify import PAGE, pages, verify_page
+from agg_pipeline.database.gateway import AggGateway
+from agg_pipeline.embedded import Stack
+from agg_pipeline.ingest.demo_bars import generate
+from agg_pipeline.market.timeframes import Timeframe
+from agg_pipeline.quality.verification import verify_page
+from agg_pipeline.reading.pages import PAGE, pages
 from agg_pipeline_tests.conftest import open_gateway
 from agg_pipeline_tests.oracle import assert_equals_oracle
 from agg_pipeline_tests.ticking import tick_until_quiet

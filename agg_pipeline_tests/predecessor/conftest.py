@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from agg_pipeline.local import Stack
+from agg_pipeline.embedded import Stack
 from agg_pipeline_tests.predecessor.states import template
 
 

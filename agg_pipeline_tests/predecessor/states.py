@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pandas as pd
 import psycopg
 
-from agg_pipeline.demo_bars import generate
+from agg_pipeline.ingest.demo_bars import generate
 from agg_pipeline_tests.sql.helpers import fresh_database
 
 HERE = Path(__file__).parent

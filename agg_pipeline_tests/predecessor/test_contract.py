@@ -10,12 +10,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from agg_pipeline.cli import app
+from agg_pipeline.database.gateway import FUNCTIONS, AggGateway
+from agg_pipeline.database.migrate import migrate
+from agg_pipeline.database.transport import open_transport
+from agg_pipeline.database.transport.rest import RestTransport
+from agg_pipeline.embedded import Stack, temporary
 from agg_pipeline.errors import GatewayError, PermanentError
-from agg_pipeline.gateway import FUNCTIONS, AggGateway
-from agg_pipeline.local import Stack, temporary
-from agg_pipeline.migrations import migrate
-from agg_pipeline.transport import open_transport
-from agg_pipeline.transport.rest import RestTransport
 from agg_pipeline_tests.predecessor.states import STATES, bring_to, build
 from agg_pipeline_tests.sql.helpers import scalar
 
@@ -44,7 +44,7 @@ def state(request: pytest.FixtureRequest, project: Stack, monkeypatch: pytest.Mo
         db.execute(EMPTY.encode())
         build(db, history=False)
         bring_to(db, name)
-    monkeypatch.setattr("agg_pipeline.transport.retries.JITTER_S", 0.0)
+    monkeypatch.setattr("agg_pipeline.database.transport.retries.JITTER_S", 0.0)
     monkeypatch.setenv("ENV_NAME", "PROD")
     monkeypatch.delenv("SUPABASE_DB_URL", raising=False)
     for variable, value in project.environment().items():

@@ -11,9 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from agg_pipeline.cli import app
+from agg_pipeline.database.migrate import MIGRATIONS, Migration, MigrationError, migrate, migrations
 from agg_pipeline.doctor.database import look
-from agg_pipeline.local import Stack
-from agg_pipeline.migrations import MIGRATIONS, Migration, MigrationError, migrate, migrations
+from agg_pipeline.embedded import Stack
 from agg_pipeline_tests.predecessor.states import HERE, bring_to, build
 from agg_pipeline_tests.sql.helpers import fresh_database, scalar
 

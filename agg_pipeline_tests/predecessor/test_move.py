@@ -9,10 +9,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from agg_pipeline.cli import app
-from agg_pipeline.gateway import AggGateway
-from agg_pipeline.local import Stack
-from agg_pipeline.migrations import migrations
-from agg_pipeline.transport import open_transport
+from agg_pipeline.database.gateway import AggGateway
+from agg_pipeline.database.migrate import migrations
+from agg_pipeline.database.transport import open_transport
+from agg_pipeline.embedded import Stack
 from agg_pipeline_tests.oracle import assert_equals_oracle
 from agg_pipeline_tests.predecessor.states import NOW, STATES, database
 from agg_pipeline_tests.sql.helpers import rows, scalar

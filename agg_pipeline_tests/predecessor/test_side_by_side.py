@@ -10,14 +10,14 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from agg_pipeline.damage import repair
-from agg_pipeline.gateway import AggGateway
-from agg_pipeline.local import Stack
-from agg_pipeline.migrations import migrate
-from agg_pipeline.models import WorkUnit
+from agg_pipeline.aggregation.execution import work_on
+from agg_pipeline.aggregation.selection import WorkUnit
+from agg_pipeline.database.gateway import AggGateway
+from agg_pipeline.database.migrate import migrate
+from agg_pipeline.database.transport import open_transport
+from agg_pipeline.embedded import Stack
+from agg_pipeline.quality.repair import repair
 from agg_pipeline.settings import Settings
-from agg_pipeline.transport import open_transport
-from agg_pipeline.work import work_on
 from agg_pipeline_tests.conftest import open_gateway
 from agg_pipeline_tests.oracle import assert_equals_oracle
 from agg_pipeline_tests.predecessor.states import NOW, database

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from agg_pipeline.local import Stack, temporary
-from agg_pipeline.migrations import migrate
+from agg_pipeline.database.migrate import migrate
+from agg_pipeline.embedded import Stack, temporary
 from agg_pipeline_tests.security.surface import Surface
 
 

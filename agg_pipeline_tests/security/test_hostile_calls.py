@@ -8,7 +8,7 @@ import httpx
 import psycopg
 import pytest
 
-from agg_pipeline.local import Stack
+from agg_pipeline.embedded import Stack
 from agg_pipeline_tests.security.conftest import bearer
 from agg_pipeline_tests.security.surface import Function, Surface
 from agg_pipeline_tests.sql.helpers import put, register, settle

@@ -9,8 +9,8 @@ import httpx
 import psycopg
 import pytest
 
-from agg_pipeline.local import Stack
-from agg_pipeline.local.api import sign_token
+from agg_pipeline.embedded import Stack
+from agg_pipeline.embedded.postgrest import sign_token
 from agg_pipeline_tests.security.conftest import bearer
 from agg_pipeline_tests.security.surface import Surface, openings
 from agg_pipeline_tests.sql.test_catalogue import SERVICE_ROLE

@@ -11,12 +11,12 @@ import dagster as dg
 import psycopg
 import pytest
 
-from agg_pipeline.cli.services import Services
 from agg_pipeline.definitions import build_definitions
-from agg_pipeline.local import Stack
-from agg_pipeline.local.api import sign_token
-from agg_pipeline.local.files import Layout, State
-from agg_pipeline_tests.dagster.desk import Desk
+from agg_pipeline.embedded import Stack
+from agg_pipeline.embedded.dagster_services import Services
+from agg_pipeline.embedded.files import Layout, State
+from agg_pipeline.embedded.postgrest import sign_token
+from agg_pipeline_tests.dagster.services import Desk
 from agg_pipeline_tests.sql.helpers import put, register
 
 NOW = "2026-01-05T02:01:00Z"
@@ -109,7 +109,7 @@ def run_in_process(scene: Scene, monkeypatch: pytest.MonkeyPatch, **environment:
     with monkeypatch.context() as patch:
         for name, value in (scene.environment | environment).items():
             patch.setenv(name, value)
-        patch.setattr("agg_pipeline.transport.retries.ATTEMPTS", 1)
+        patch.setattr("agg_pipeline.database.transport.retries.ATTEMPTS", 1)
         job = build_definitions().resolve_job_def("agg_master")
         with dg.DagsterInstance.from_config(str(scene.root / "dagster_home")) as instance:
             assert not job.execute_in_process(instance=instance, raise_on_error=False).success

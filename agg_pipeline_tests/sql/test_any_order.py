@@ -21,9 +21,10 @@ from hypothesis.stateful import (
 )
 from psycopg.pq import TransactionStatus
 
-from agg_pipeline.local import Stack
-from agg_pipeline.reference import BAR_COLUMNS, RAW_COLUMNS, differences, reference_bars
-from agg_pipeline.timeframes import Timeframe
+from agg_pipeline.embedded import Stack
+from agg_pipeline.market.timeframes import Timeframe
+from agg_pipeline.quality.recomputation import differences, reference_bars
+from agg_pipeline.reading.columns import BAR_COLUMNS, RAW_COLUMNS
 from agg_pipeline_tests.conftest import TABLES
 from agg_pipeline_tests.oracle import RAW_SELECT, hours_of
 from agg_pipeline_tests.sessions import follow

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from agg_pipeline.local import Stack
-from agg_pipeline.migrations import migrate, migrations
+from agg_pipeline.database.migrate import migrate, migrations
+from agg_pipeline.embedded import Stack
 from agg_pipeline_tests.sql.helpers import fresh_database, rows, scalar
 
 BROWSER_ROLES = ["anon", "authenticated"]

@@ -13,10 +13,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from agg_pipeline.local import Stack
-from agg_pipeline.migrations import MIGRATIONS, migrate
-from agg_pipeline.reference import differences, reference_bars
-from agg_pipeline.timeframes import Timeframe
+from agg_pipeline.database.migrate import MIGRATIONS, migrate
+from agg_pipeline.embedded import Stack
+from agg_pipeline.market.timeframes import Timeframe
+from agg_pipeline.quality.recomputation import differences, reference_bars
 from agg_pipeline_tests.oracle import bars_of
 from agg_pipeline_tests.sql.helpers import (
     MINUTES,

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from agg_pipeline.local import Stack
-from agg_pipeline.migrations import MIGRATIONS, migrate
+from agg_pipeline.database.migrate import MIGRATIONS, migrate
+from agg_pipeline.embedded import Stack
 from agg_pipeline_tests.oracle import assert_equals_oracle
 from agg_pipeline_tests.sessions import follow
 from agg_pipeline_tests.sql.helpers import (

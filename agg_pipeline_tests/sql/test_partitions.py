@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from agg_pipeline.local import Stack
-from agg_pipeline.migrations import MigrationError, migrate
-from agg_pipeline.partitions import partition, plan
+from agg_pipeline.database.migrate import MigrationError, migrate
+from agg_pipeline.database.partitioning import partition, plan
+from agg_pipeline.embedded import Stack
 from agg_pipeline_tests.oracle import assert_equals_oracle
 from agg_pipeline_tests.sql.helpers import at, fresh_database, put, refused, register, rows, scalar, settle, tick
 

@@ -3,7 +3,7 @@
 import psycopg
 import pytest
 
-from agg_pipeline.local import Stack
+from agg_pipeline.embedded import Stack
 from agg_pipeline_tests.oracle import assert_equals_oracle
 from agg_pipeline_tests.sql.helpers import (
     Row,

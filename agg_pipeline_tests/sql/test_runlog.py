@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from agg_pipeline.local import Stack
+from agg_pipeline.embedded import Stack
 from agg_pipeline_tests.sql.helpers import alter_task, refused, register, rows, scalar, start, state
 
 RUN = uuid.UUID(int=1)

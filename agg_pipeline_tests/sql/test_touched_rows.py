@@ -6,7 +6,7 @@ import time
 import psycopg
 import pytest
 
-from agg_pipeline.local import Stack
+from agg_pipeline.embedded import Stack
 from agg_pipeline_tests.sql.helpers import (
     at,
     catch_up,

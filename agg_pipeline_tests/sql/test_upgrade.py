@@ -6,8 +6,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from agg_pipeline.local import Stack
-from agg_pipeline.migrations import migrate
+from agg_pipeline.database.migrate import migrate
+from agg_pipeline.embedded import Stack
 from agg_pipeline_tests import predecessor
 from agg_pipeline_tests.sql.helpers import (
     at,

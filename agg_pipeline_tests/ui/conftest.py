@@ -11,12 +11,12 @@ import pytest
 from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import BrowserContext
 
-from agg_pipeline.cli.services import dagster_services, free_port
-from agg_pipeline.local import Stack
-from agg_pipeline.timeframes import Timeframe, window_start
+from agg_pipeline.embedded import Stack
+from agg_pipeline.embedded.dagster_services import dagster_services, free_port
+from agg_pipeline.market.timeframes import Timeframe, window_start
 from agg_pipeline_tests.conftest import TABLES, open_gateway
 from agg_pipeline_tests.dagster.conftest import empty_storage
-from agg_pipeline_tests.dagster.desk import Desk
+from agg_pipeline_tests.dagster.services import Desk
 from agg_pipeline_tests.ui.browser import NAMES, PATIENCE_MS, SIZE, Browser, chromium_running, find_chromium
 
 # Four hours that make one 4h bar, and ended long enough ago for every deadline.

@@ -8,9 +8,9 @@ import psycopg
 import pytest
 from playwright.sync_api import expect
 
-from agg_pipeline.local import Stack
+from agg_pipeline.embedded import Stack
 from agg_pipeline_tests.conftest import open_gateway
-from agg_pipeline_tests.dagster.desk import Desk, Run
+from agg_pipeline_tests.dagster.services import Desk, Run
 from agg_pipeline_tests.oracle import assert_equals_oracle
 from agg_pipeline_tests.ui.browser import Browser, is_drawn
 from agg_pipeline_tests.ui.conftest import clear

@@ -6,8 +6,8 @@ import psycopg
 import pytest
 from playwright.sync_api import expect
 
-from agg_pipeline.local import Stack
-from agg_pipeline_tests.dagster.desk import Desk
+from agg_pipeline.embedded import Stack
+from agg_pipeline_tests.dagster.services import Desk
 from agg_pipeline_tests.sql.helpers import scalar
 from agg_pipeline_tests.ui.browser import Browser, is_red
 

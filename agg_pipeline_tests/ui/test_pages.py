@@ -8,9 +8,9 @@ import psycopg
 import pytest
 from playwright.sync_api import expect
 
-from agg_pipeline.evaluations import check_specs
-from agg_pipeline.ops import PLOTTED
-from agg_pipeline_tests.dagster.desk import Desk
+from agg_pipeline.orchestration.check_evaluations import check_specs
+from agg_pipeline.orchestration.ops import PLOTTED
+from agg_pipeline_tests.dagster.services import Desk
 from agg_pipeline_tests.ui.browser import Browser, is_drawn, is_red
 
 pytestmark = pytest.mark.ui

@@ -3,7 +3,7 @@
 import ast
 from pathlib import Path
 
-from agg_pipeline import gateway
+from agg_pipeline.database import gateway
 
 
 def test_the_list_of_functions_is_complete() -> None:

@@ -1,0 +1,52 @@
+"""Which tasks a run works on, and how they are cut into units."""
+
+from collections.abc import Iterator, Sequence
+
+from pydantic import AwareDatetime, Field
+
+from agg_pipeline.database.gateway import AggGateway
+from agg_pipeline.database.models.base import Wire
+from agg_pipeline.database.models.tasks import DueTask
+from agg_pipeline.errors import PermanentError
+
+
+class WorkUnit(Wire):
+    """Tasks that one step works on, with the limits of the run."""
+
+    tasks: tuple[DueTask, ...]
+    max_windows: int
+    now_utc: AwareDatetime | None = Field(None, description="Replay: the time that the run takes for now.")
+
+
+def units(tasks: Sequence[DueTask], size: int) -> Iterator[list[DueTask]]:
+    """Cut due tasks into steps of about ``size`` tasks, in due order; none but a size of 1 splits a symbol's tasks."""
+    if size == 1:
+        yield from ([task] for task in tasks)
+        return
+    by_symbol: dict[str, list[DueTask]] = {}
+    for task in tasks:
+        by_symbol.setdefault(task.symbol, []).append(task)
+    unit: list[DueTask] = []
+    for chain in by_symbol.values():
+        if unit and len(unit) + len(chain) > size:
+            yield unit
+            unit = []
+        unit.extend(chain)
+    if unit:
+        yield unit
+
+
+def named_tasks(names: Sequence[str], gateway: AggGateway) -> list[DueTask]:
+    """Tasks by name, SYMBOL/timeframe each, children before parents. PermanentError names those that are not there."""
+    symbols = {name.rpartition("/")[0] for name in names}
+    there = {str(task): task for task in gateway.health(sorted(symbols))}
+    if unknown := [name for name in names if name not in there]:
+        raise PermanentError(
+            "agg_health",
+            "AG002",
+            f"there is no task {', '.join(unknown)}",
+            f"There are: {', '.join(there)}."
+            if there
+            else "Write each as SYMBOL/timeframe, as `agg-pipeline status` does.",
+        )
+    return [DueTask(symbol=task.symbol, timeframe=task.timeframe) for name, task in there.items() if name in names]

@@ -1,0 +1,126 @@
+"""The command chart: bars of a symbol as a page to look around in, or as a picture."""
+
+import datetime as dt
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+
+from agg_pipeline.cli.app import CommandError, command, console
+from agg_pipeline.cli.arguments import Root, parse_time, parse_timeframe
+from agg_pipeline.cli.target import ROOT, connect
+from agg_pipeline.database.gateway import AggGateway
+from agg_pipeline.database.models.gaps import Gap
+from agg_pipeline.database.models.health import TaskHealth
+from agg_pipeline.market.timeframes import Timeframe, window_start
+from agg_pipeline.reading.pages import pages, read_page
+
+WINDOWS = 300
+MOST = 20_000
+_SUFFIXES = (".html", ".svg", ".png")
+
+
+@command("chart")
+def chart(
+    symbol: Annotated[str, typer.Argument()],
+    timeframe: Annotated[str, typer.Argument()],
+    begin: Annotated[
+        str | None, typer.Option("--from", help=f"ISO time, UTC. Default: {WINDOWS} windows before --to.")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", help="ISO time, UTC. Default: the end of the bars.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File to write: .html, .svg or .png. Default: SYMBOL-TIMEFRAME.html.")
+    ] = None,
+    root: Root = ROOT,
+) -> None:
+    """Draw candlesticks with volume; gaps and poor bars are marked. The page needs no network."""
+    wanted = parse_timeframe(timeframe)
+    path = out or Path(f"{re.sub('[^A-Za-z0-9._-]', '_', symbol)}-{wanted.value}.html")
+    if path.suffix not in _SUFFIXES:
+        raise CommandError(f"{path} is none of {', '.join(_SUFFIXES)}.")
+    if not path.parent.is_dir():
+        raise CommandError(f"There is no folder {path.parent}.")
+    with connect(root) as gateway:
+        tasks = gateway.health([symbol])
+        if not tasks:
+            raise CommandError(f"There are no tasks of {symbol}; `agg-pipeline status` lists all.")
+        stop = parse_time(end, "--to") if end else _end_of_bars(tasks, wanted)
+        start = parse_time(begin, "--from") if begin else stop - WINDOWS * wanted.length
+        if not 0 < (stop - start) / wanted.length <= MOST:
+            raise CommandError(
+                f"{start:%Y-%m-%d %H:%M} to {stop:%Y-%m-%d %H:%M} is not 1 to {MOST:,} {wanted} windows."
+            )
+        bars, gaps = _bars(gateway, symbol, wanted, start, stop), _gaps(gateway, tasks, wanted, start, stop)
+    if bars.empty:
+        raise CommandError(
+            f"There are no {wanted} bars of {symbol} from {start:%Y-%m-%d %H:%M} to {stop:%Y-%m-%d %H:%M} UTC; "
+            f"`agg-pipeline status {symbol}` says how far they are."
+        )
+    title = f"{symbol} {wanted}, {start:%Y-%m-%d %H:%M} to {stop:%Y-%m-%d %H:%M} UTC"
+    _write(path, bars, gaps, title, wanted)
+    missing = sum(gap.kind == "missing" for gap in gaps)
+    console.print(f"{path}: {len(bars):,} bars, {missing:,} gaps.", highlight=False, soft_wrap=True)
+
+
+def _end_of_bars(tasks: list[TaskHealth], wanted: Timeframe) -> dt.datetime:
+    """The cursor of the timeframe; of raw bars, the end of the newest one."""
+    own = next((task.cursor_utc or task.first_window_utc for task in tasks if task.timeframe == wanted), None)
+    newest = [task.newest_source_utc for task in tasks if task.source_timeframe == wanted and task.newest_source_utc]
+    return own or (max(newest) + wanted.length if newest else window_start(dt.datetime.now(dt.UTC), wanted))
+
+
+def _bars(gateway: AggGateway, symbol: str, wanted: Timeframe, start: dt.datetime, stop: dt.datetime) -> pd.DataFrame:
+    parts = []
+    for page in pages(start, stop):
+        if (read := read_page(gateway, symbol, page)) is not None:
+            rows = read.stored(wanted)
+            parts.append(rows[((rows["ts_utc"] >= start) & (rows["ts_utc"] < stop)).to_numpy()])
+    return pd.concat(parts) if parts else pd.DataFrame()
+
+
+def _gaps(
+    gateway: AggGateway, tasks: list[TaskHealth], wanted: Timeframe, start: dt.datetime, stop: dt.datetime
+) -> list[Gap]:
+    """Runs of missing bars of the timeframe, as a task that is built from them sees it; else those of its source."""
+    own = [task for task in tasks if task.timeframe == wanted]
+    task = next((task for task in tasks if task.source_timeframe == wanted), None) or next(iter(own), None)
+    if task is None:
+        return []
+    found = [gateway.gaps(task, max(start, first), min(stop, last)) for first, last in pages(start, stop)]
+    return [gap for report in found for gap in report.gaps]
+
+
+def _write(path: Path, bars: pd.DataFrame, gaps: list[Gap], title: str, wanted: Timeframe) -> None:
+    if path.suffix == ".html":
+        from agg_pipeline.reading.html_chart import candles_html
+
+        path.write_text(candles_html(bars, gaps, title=title, length=wanted.length), encoding="utf-8")
+        return
+    from agg_pipeline.reading.svg_chart import candles_svg
+
+    there = set(bars["ts_utc"])
+    missing = [
+        window
+        for gap in gaps
+        if gap.kind == "missing"
+        for window in _windows_between(gap.from_utc, gap.to_utc, wanted)
+        if window not in there
+    ]
+    svg = candles_svg(bars, title=title, gaps=missing, newest=WINDOWS)
+    if path.suffix == ".svg":
+        path.write_text(svg, encoding="utf-8")
+    else:
+        import resvg_py
+
+        path.write_bytes(resvg_py.svg_to_bytes(svg_string=svg, background="white", zoom=2))
+
+
+def _windows_between(begin: dt.datetime, end: dt.datetime, timeframe: Timeframe) -> Iterator[dt.datetime]:
+    """Starts of the windows that touch [begin, end)."""
+    window = window_start(begin, timeframe)
+    while window < end:
+        yield window
+        window += timeframe.length

@@ -1,0 +1,67 @@
+"""The command check: questions asked of stored bars, apart from the SQL that built them."""
+
+import datetime as dt
+from typing import Annotated
+
+import typer
+from rich.progress import track
+from rich.table import Table
+
+from agg_pipeline.cli.app import CommandError, command, console
+from agg_pipeline.cli.arguments import Root, parse_time
+from agg_pipeline.cli.target import ROOT, connect
+from agg_pipeline.quality.check_results import CHECKS, RAW_CHECKS, CheckResult
+from agg_pipeline.quality.checks import check_bars
+
+DAYS = 7
+
+
+@command("check")
+def check(
+    symbols: Annotated[list[str] | None, typer.Option("--symbol", help="Only this symbol; repeat for more.")] = None,
+    begin: Annotated[
+        str | None, typer.Option("--from", help=f"ISO time, UTC. Default: {DAYS} days before --to.")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", help="ISO time, UTC. Default: each symbol's cursor.")] = None,
+    root: Root = ROOT,
+) -> None:
+    """Check stored bars and their tasks: recomputation, gaps, coverage, parents against children, prices, rows in the
+    wrong place, lag, health. Exit code 1 on an error."""
+    since, until = begin and parse_time(begin, "--from"), end and parse_time(end, "--to")
+    results: list[CheckResult] = []
+    with connect(root) as gateway:
+        cursors: dict[str, dt.datetime] = {}
+        for task in gateway.health():
+            cursor = task.cursor_utc or task.first_window_utc
+            cursors[task.symbol] = max(cursor, cursors.get(task.symbol, cursor))
+        if unknown := sorted(set(symbols or []) - cursors.keys()):
+            raise CommandError(
+                f"There are no tasks of {', '.join(unknown)}. There are: {', '.join(cursors) or 'none'}."
+            )
+        for symbol in track(
+            symbols or list(cursors), "Checking", console=console, transient=True, disable=not console.is_terminal
+        ):
+            stop = until or cursors[symbol]
+            results += check_bars(gateway, symbol, begin=since or stop - dt.timedelta(days=DAYS), end=stop)
+    for finding in (finding for result in results for finding in result.findings):
+        console.print(f"{finding.severity}: {finding}", highlight=False, soft_wrap=True)
+    console.print(_table(results))
+    if any(not result.passed and result.severity == "error" for result in results):
+        raise typer.Exit(1)
+
+
+def _table(results: list[CheckResult]) -> Table:
+    table = Table(title="Checks", title_justify="left")
+    table.add_column("check")
+    for name in ("judged", "wait to be built again", "wrong"):
+        table.add_column(name, justify="right")
+    for name in dict.fromkeys((*CHECKS, *RAW_CHECKS)):
+        own = [result for result in results if result.check == name]
+        found = sum(result.found for result in own)
+        table.add_row(
+            name,
+            f"{sum(result.checked for result in own):,}",
+            f"{sum(result.waiting for result in own):,}",
+            f"[red]{found:,}[/]" if found else "0",
+        )
+    return table

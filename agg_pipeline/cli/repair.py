@@ -1,0 +1,102 @@
+"""The command repair: finds what a predecessor left wrong, in all of history, and mends it."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+from rich.table import Table
+
+from agg_pipeline.cli.app import CommandError, command, console
+from agg_pipeline.cli.arguments import Root, parse_time
+from agg_pipeline.cli.tables import rebuild_table
+from agg_pipeline.cli.target import ROOT, connect
+from agg_pipeline.database.models.rebuild import BadCursor
+from agg_pipeline.quality.repair import KINDS, Repair, TaskDamage, repair
+
+_CURSORS = {
+    "future": "later than its data: set to the window of the newest bar",
+    "off_grid": "off the grid: set to the start of its window",
+    "frozen": "at an empty window: the next ticks pass it",
+    "stuck": "left running by a worker that is gone: freed",
+}
+
+
+@command("repair")
+def repair_bars(
+    apply: Annotated[bool, typer.Option("--apply/--plan", help="Mend it. Default: show what would be done.")] = False,
+    symbols: Annotated[list[str] | None, typer.Option("--symbol", help="Only this symbol; repeat for more.")] = None,
+    begin: Annotated[
+        str | None, typer.Option("--from", help="ISO time, UTC: windows from there on. Default: all of history.")
+    ] = None,
+    root: Root = ROOT,
+) -> None:
+    """Find bars and cursors that a predecessor left wrong, and mend them; old values stay as earlier revisions.
+
+    Exit code 1 if a plan finds something.
+    """
+    since = parse_time(begin, "--from") if begin else None
+    with (
+        connect(root) as gateway,
+        Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
+    ):
+        health = gateway.health(symbols)
+        if unknown := sorted(set(symbols or []) - {task.symbol for task in health}):
+            raise CommandError(f"There are no tasks of {', '.join(unknown)}.")
+        bar = progress.add_task("Repairing" if apply else "Looking", total=len(health))
+        done = repair(gateway, symbols=symbols or (), begin=since, apply=apply, tell=lambda: progress.advance(bar))
+    _show(done, apply)
+    if not apply and not done.is_sound:
+        raise typer.Exit(1)
+
+
+def _show(done: Repair, apply: bool) -> None:
+    if done.cursors:
+        console.print(_cursor_table(done.cursors))
+    if any(found.bars for found in done.damage):
+        console.print(_damage_table([found for found in done.damage if found.bars]))
+    judged, wrong = sum(found.judged for found in done.damage), sum(found.bars for found in done.damage)
+    if done.levels:
+        console.print(rebuild_table([done], title="Bars, with those above them"))
+    console.print(f"{judged:,} windows of {len(done.damage)} tasks were judged, {wrong:,} were wrong.", highlight=False)
+    for kind, meaning in KINDS.items():
+        if any(found.kinds[kind] for found in done.damage):
+            console.print(f"  {kind}: {meaning}.", highlight=False)
+    if done.is_sound:
+        console.print("Nothing to repair.")
+    elif apply:
+        console.print("Mended. What the bars were before stays readable (bars_as_of).")
+    else:
+        console.print("Nothing was written; repeat with --apply to mend it.")
+
+
+def _cursor_table(cursors: Sequence[BadCursor]) -> Table:
+    table = Table(title="Cursors", title_justify="left")
+    for name in ("symbol", "timeframe", "next window (UTC)", "what is wrong and what is done"):
+        table.add_column(name)
+    table.add_column("windows behind", justify="right")
+    for cursor in cursors:
+        table.add_row(
+            cursor.symbol,
+            cursor.timeframe,
+            f"{cursor.from_utc:%Y-%m-%d %H:%M:%S}" if cursor.from_utc else "-",
+            _CURSORS[cursor.kind] + (" (leased: left alone; repeat later)" if cursor.leased else ""),
+            "-" if cursor.windows is None else f"{cursor.windows:,}",
+        )
+    return table
+
+
+def _damage_table(damage: Sequence[TaskDamage]) -> Table:
+    table = Table(title="Bars that their source does not give", title_justify="left")
+    table.add_column("symbol")
+    table.add_column("timeframe")
+    for kind in ("judged", *KINDS):
+        table.add_column(kind, justify="right")
+    for found in damage:
+        table.add_row(
+            found.task.symbol,
+            found.task.timeframe,
+            f"{found.judged:,}",
+            *(f"{found.kinds[kind]:,}" if found.kinds[kind] else "" for kind in KINDS),
+        )
+    return table

@@ -1,0 +1,141 @@
+"""Tables that an operator reads in a terminal."""
+
+import datetime as dt
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from rich.markup import escape
+from rich.table import Table
+
+from agg_pipeline.database.models.bars import BarSummary
+from agg_pipeline.database.models.health import State, TaskHealth
+from agg_pipeline.database.models.rebuild import LevelRebuild
+from agg_pipeline.market.timeframes import Timeframe
+
+COLOURS: dict[State, str] = {
+    "current": "green",
+    "catching up": "cyan",
+    "waiting for data": "yellow",
+    "waiting for source": "bold yellow",
+    "paused": "magenta",
+    "stalled": "bold red",
+    "failed": "bold red",
+    "disabled": "red",
+}
+
+
+def status_table(tasks: Sequence[TaskHealth]) -> Table:
+    """One row per task: state and why, next window, lag in windows, completeness of the last hour and day."""
+    table = Table(title=f"Tasks: {_summary(tasks)}", title_justify="left")
+    for name in ("task", "state"):
+        table.add_column(name, no_wrap=True)
+    for name in ("next window (UTC)", "lag", "hour", "day"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("why", overflow="fold")
+    for task in tasks:
+        table.add_row(
+            str(task),
+            f"[{COLOURS[task.state]}]{task.state}[/]",
+            _time(task.next_window_utc),
+            "-" if task.lag_windows is None else f"{task.lag_windows:,}",
+            _percent(task.completeness_hour),
+            _percent(task.completeness_day),
+            escape(_why(task)),
+        )
+    return table
+
+
+def _why(task: TaskHealth) -> str:
+    at_work = f"run {task.lease_owner} has it until {_time(task.lease_expires_at)}" if task.lease_owner else None
+    failing = task.hard_fail_streak + task.transient_streak > 0 or task.status in ("disabled", "hard_failed")
+    return ". ".join(text for text in (task.reason, task.last_error if failing else None, at_work) if text)
+
+
+_ADVICE: dict[State, str] = {
+    "failed": "mend what the error names; `explain {symbol} {timeframe} {window}` shows the source rows",
+    "stalled": "`doctor` names what may hold it; docs/operations.md has each kind",
+    "disabled": "mend the cause, then `resume {symbol} {timeframe}`",
+    "paused": "`resume {symbol}` when the reason is gone",
+    "waiting for source": "`gaps {symbol}` names what the feed has to send; if its market is closed now: `calendars`",
+    "waiting for data": "`load FILE`; bars that are in the wrong table are moved as docs/operations.md says",
+}
+
+
+def advice(tasks: Iterable[TaskHealth]) -> list[str]:
+    """What to do about each state that needs somebody, by the example of the first task that is in it."""
+    told = {}
+    for task in tasks:
+        if task.state in _ADVICE and task.state not in told and not task.waits_for_task:
+            window = f"{task.touched_from_utc or task.next_window_utc:%Y-%m-%dT%H:%M}"
+            said = _ADVICE[task.state].format(symbol=task.symbol, timeframe=task.timeframe, window=window)
+            said = re.sub("`([^`]+)`", r"`agg-pipeline \1`", said)
+            told[task.state] = f"[{COLOURS[task.state]}]{task.state}[/]: {escape(said)}"
+    return [*told.values(), *(["docs/operations.md tells more."] if told else [])]
+
+
+def _summary(tasks: Sequence[TaskHealth]) -> str:
+    counts = Counter(task.state for task in tasks)
+    return ", ".join(f"[{COLOURS[state]}]{counts[state]:,} {state}[/]" for state in COLOURS if counts[state])
+
+
+def _percent(share: float | None) -> str:
+    """Rounded down: what is not complete does not look so."""
+    return "-" if share is None else f"{math.floor(share * 100)} %"
+
+
+def bar_table(bars: Iterable[BarSummary], health: Iterable[TaskHealth]) -> Table:
+    """One row per symbol and timeframe: live bars by quality score (2 complete ... -1 poor) and backlog in windows."""
+    lag = {(h.symbol, h.timeframe): h.backlog_windows for h in health}
+    table = Table(title="Bars", title_justify="left")
+    for name in ("symbol", "timeframe"):
+        table.add_column(name)
+    for name in ("bars", "first (UTC)", "last (UTC)", "quality 2", "1", "0", "-1", "revised", "backlog"):
+        table.add_column(name, justify="right")
+    for row in bars:
+        behind = lag.get((row.symbol, row.timeframe))
+        table.add_row(
+            row.symbol,
+            row.timeframe,
+            f"{row.bars:,}",
+            _time(row.first_utc),
+            _time(row.last_utc),
+            f"{row.quality_2:,}",
+            f"{row.quality_1:,}",
+            f"{row.quality_0:,}",
+            f"{row.quality_minus_1:,}",
+            f"{row.revised:,}",
+            "-" if behind is None else str(behind),
+        )
+    return table
+
+
+class Levels(Protocol):
+    """What became of each timeframe."""
+
+    @property
+    def levels(self) -> Mapping[str, LevelRebuild]: ...
+
+
+def rebuild_table(parts: Sequence[Levels], title: str = "Bars") -> Table:
+    """One row per timeframe: bars that a rebuild (in one or more calls) wrote, or would write."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("timeframe")
+    for name in ("written", "of them revised", "retired", "unchanged"):
+        table.add_column(name, justify="right")
+    for timeframe in (t for t in Timeframe if t in parts[0].levels):  # JSON keeps no order
+        levels = [part.levels[timeframe] for part in parts]
+        table.add_row(
+            timeframe,
+            *(
+                f"{sum(getattr(level, n) for level in levels):,}"
+                for n in ("written", "revised", "retired", "unchanged")
+            ),
+        )
+    return table
+
+
+def _time(ts: dt.datetime | None) -> str:
+    return "-" if ts is None else f"{ts:%Y-%m-%d %H:%M}"

@@ -1,0 +1,74 @@
+"""The command verify."""
+
+import datetime as dt
+import math
+import time
+from typing import Annotated, Any
+
+import typer
+from rich.progress import Progress
+
+from agg_pipeline.cli.app import command, console
+from agg_pipeline.cli.arguments import From, Root, To, parse_time, parse_timeframe
+from agg_pipeline.cli.target import ROOT, connect, histories
+from agg_pipeline.quality.verification import verify_page
+from agg_pipeline.reading.pages import PAGE, pages
+
+
+@command("verify")
+def verify(
+    symbols: Annotated[list[str] | None, typer.Option("--symbol", help="Only this symbol; repeat for more.")] = None,
+    timeframes: Annotated[
+        list[str] | None, typer.Option("--timeframe", help="Only this timeframe; repeat for more.")
+    ] = None,
+    begin: From = None,
+    end: To = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All of history. Default: the last 30 days before each symbol's cursor.")
+    ] = False,
+    root: Root = ROOT,
+) -> None:
+    """Recompute stored bars in pandas and list every difference; exit code 1 if there is one."""
+    wanted = {parse_timeframe(name).value for name in timeframes or []}
+    since, until = begin and parse_time(begin, "--from"), end and parse_time(end, "--to")
+    began, source_bars, bars, wrong, waiting = time.monotonic(), 0, 0, 0, 0
+    with (
+        connect(root) as gateway,
+        Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
+    ):
+        of_symbols = histories(gateway.health(), symbols)
+        work = []
+        for symbol, (first, cursor) in of_symbols.items():
+            stop = until or max(cursor, dt.datetime.now(dt.UTC))
+            start = max(first, since or (first if everything else min(cursor, stop) - PAGE))
+            work += [(symbol, page, start, stop) for page in pages(start, stop)]
+        for symbol, page, start, stop in progress.track(work, description="Verifying"):
+            verdict = verify_page(gateway, symbol, page, begin=start, end=stop, timeframes=wanted)
+            source_bars, bars = source_bars + verdict.source_bars, bars + verdict.bars
+            for row in verdict.differences.itertuples():
+                wrong, waiting = wrong + 1, waiting + bool(row.waits)
+                console.print(_difference(row), highlight=False, soft_wrap=True)
+    console.print(
+        f"{bars:,} bars of {len(of_symbols)} symbols held against {source_bars:,} source bars in "
+        f"{time.monotonic() - began:.0f} s: {wrong:,} differences"
+        + (f", {waiting:,} of them in windows that the next tick builds again anyway." if waiting else "."),
+        highlight=False,
+        soft_wrap=True,
+    )
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _difference(row: Any) -> str:
+    at = f"{row.canonical_symbol} {row.timeframe} {row.ts_utc:%Y-%m-%d %H:%M}"
+    waits = " (to be built again)" if row.waits else ""
+    if row.problem == "missing":
+        return f"{at} missing{waits}"
+    if row.problem == "surplus":
+        return f"{at} surplus{waits}"
+    off = "" if math.isnan(row.by) else f" (off by {row.by:.6g})"
+    return f"{at} {row.field} is {_value(row.actual)}, should be {_value(row.expected)}{off}{waits}"
+
+
+def _value(value: float) -> str:
+    return "unknown" if math.isnan(value) else repr(value).removesuffix(".0")

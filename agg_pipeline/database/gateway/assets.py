@@ -1,0 +1,37 @@
+"""Assets, their raw bars and their trading calendars."""
+
+import datetime as dt
+from collections.abc import Sequence
+
+from agg_pipeline.database.gateway.calls import Calls
+from agg_pipeline.database.models.assets import LoadResult, SyncResult
+from agg_pipeline.database.models.calendars import CalendarChange, Calendars
+from agg_pipeline.market.calendars import Calendar
+
+
+class AssetCalls(Calls):
+    """Calls about assets."""
+
+    def register_asset(self, symbol: str, *, start: dt.datetime, base_timeframe: str) -> SyncResult:
+        """Register an asset if it is new and create its tasks, which begin at ``start`` (agg_register_asset)."""
+        return self._call(
+            "agg_register_asset", SyncResult, p_symbol=symbol, p_agg_start_utc=start, p_base_timeframe=base_timeframe
+        )
+
+    def load_bars(self, bars: Sequence[dict[str, object]], *, timeframe: str, source: str) -> LoadResult:
+        """Upsert raw bars (agg_load_bars); keys are the columns of data_bars."""
+        return self._call("agg_load_bars", LoadResult, p_bars=list(bars), p_timeframe=timeframe, p_source=source)
+
+    def calendars(self) -> Calendars:
+        """Trading calendars that assets follow, and how far their sessions are known (agg_calendars)."""
+        return self._call("agg_calendars", Calendars)
+
+    def refresh_calendar(self, calendar: Calendar, *, dry_run: bool) -> CalendarChange:
+        """Replace a calendar's sessions in the range that it covers, or plan to (agg_refresh_calendar)."""
+        return self._call(
+            "agg_refresh_calendar", CalendarChange, p_calendar=calendar.model_dump(mode="json"), p_dry_run=dry_run
+        )
+
+    def set_calendar(self, symbol: str, calendar: str, *, begin: dt.datetime | None = None) -> None:
+        """From ``begin`` on (a midnight UTC; None: always) the symbol follows this calendar (agg_set_calendar)."""
+        self._call("agg_set_calendar", object, p_symbol=symbol, p_calendar=calendar, p_from_utc=begin)

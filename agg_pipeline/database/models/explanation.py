@@ -1,0 +1,62 @@
+"""One window of a task, explained."""
+
+from pydantic import AwareDatetime, Field
+
+from agg_pipeline.database.models.base import Task, Wire
+
+
+class SourceRow(Wire):
+    """A source bar of a window, valid or not."""
+
+    ts_utc: AwareDatetime
+    written_at: AwareDatetime
+    reject_reason: str | None
+    off_session: bool
+    open: float | str | None  # JSON has no Infinity
+    high: float | str | None
+    low: float | str | None
+    close: float | str | None
+    vol: float | str | None
+    trade_count: int | None
+
+
+class Revision(Wire):
+    """A bar as it was from ``built_at`` to ``ended_at``; None: it is live."""
+
+    revision: int
+    built_at: AwareDatetime
+    ended_at: AwareDatetime | None
+    open: float
+    high: float
+    low: float
+    close: float
+    vol: float | None
+    quality_score: int | None
+    source_candles: int | None
+    expected_candles: int | None
+    cause: str
+
+
+class Touched(Wire):
+    """Since when a window waits to be built again; ``reason`` is an operator's."""
+
+    since_utc: AwareDatetime
+    reason: str | None
+
+
+class Explanation(Task):
+    """JSON of ``agg_explain``: one window of a task, [from_utc, to_utc)."""
+
+    from_utc: AwareDatetime
+    to_utc: AwareDatetime
+    source_timeframe: str
+    source_table: str
+    expected: int
+    first_window_utc: AwareDatetime
+    cursor_utc: AwareDatetime
+    passed_by_utc: AwareDatetime = Field(description="From here on it is built if newer source bars are there.")
+    deadline_utc: AwareDatetime = Field(description="From here on it is built in any case.")
+    source: list[SourceRow]
+    absent: list[AwareDatetime] = Field(description="Source bars that were expected and have no row.")
+    touched: Touched | None
+    revisions: list[Revision]

@@ -1,0 +1,142 @@
+"""Give a bars table monthly partitions while ingesters and ticks go on: prepare without a lock, switch in a moment.
+
+The rows stay where they are: the table becomes the first partition of its successor, and each month from ``until`` on
+has one of its own.
+"""
+
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import LiteralString
+
+import psycopg
+import stamina
+from psycopg import sql
+
+from agg_pipeline.database.migrate import MigrationError
+
+SWITCH = Path(__file__).parents[1] / "supabase" / "optional" / "partition_bars.sql"
+TABLES: tuple[LiteralString, ...] = ("data_bars", "derived_data_bars")
+PATIENCE_S = 180.0
+_IN_USE = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
+_AHEAD = dt.timedelta(days=2)  # so that no bar of the first month comes while the switch is prepared
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would become of one table."""
+
+    table: str
+    is_partitioned: bool
+    rows: int
+    megabytes: int
+    until: dt.datetime
+
+
+def plan(dsn: str, now: dt.datetime | None = None) -> list[Plan]:
+    """What partitioning would do; nothing is changed. Raises MigrationError if a bar of a later month is there."""
+    with _connected(dsn) as db:
+        return [_plan(db, table, now or dt.datetime.now(dt.UTC)) for table in TABLES]
+
+
+def partition(dsn: str, now: dt.datetime | None = None, tell: Callable[[str], None] = lambda _: None) -> list[str]:
+    """Partition the tables that are not partitioned yet, one after the other; which ones. Can be repeated.
+
+    Args:
+        dsn: database URL of the tables' owner.
+        tell: told before each step.
+    Raises:
+        MigrationError: a step failed. The tables work as before, and the command can be given again.
+    """
+    done = []
+    with _connected(dsn) as db:
+        for table in TABLES:
+            planned = _plan(db, table, now or dt.datetime.now(dt.UTC))
+            if planned.is_partitioned:
+                continue
+            try:
+                _prepare(db, table, planned.until, tell)
+                tell(f"{table}: switch")
+                _switch(db, table, planned.until)
+            except psycopg.Error as exc:
+                raise MigrationError(
+                    f"{table} was not partitioned: {exc.sqlstate} {str(exc).splitlines()[0]}. "
+                    f"{exc.diag.message_hint or 'Nothing is lost; give the command again.'}"
+                ) from None
+            done.append(table)
+    return done
+
+
+def _plan(db: psycopg.Connection, table: LiteralString, now: dt.datetime) -> Plan:
+    first = (now + _AHEAD).astimezone(dt.UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    until = (first + dt.timedelta(days=32)).replace(day=1)
+    found = db.execute(
+        "select relkind = 'p', reltuples::bigint, pg_total_relation_size(oid) / 1000000 "
+        "from pg_class where oid = to_regclass(%s)",
+        [f"public.{table}"],
+    ).fetchone()
+    if found is None:
+        raise MigrationError(f"There is no table {table}; run `agg-pipeline migrate` first.")
+    if not found[0]:
+        name = sql.Identifier("public", table)
+        beyond = db.execute(
+            sql.SQL("select canonical_symbol, timeframe, ts_utc::text from {} where ts_utc >= %s limit 1").format(name),
+            [until],
+        ).fetchone()
+        if beyond is not None:
+            raise MigrationError(
+                f"{table} has a bar from the future: {beyond[0]}/{beyond[1]} at {beyond[2]}. Delete or correct what is "
+                f"at or after {until:%Y-%m-%d}, and give the command again."
+            )
+    return Plan(table, found[0], max(found[1], 0), found[2], until)
+
+
+def _prepare(db: psycopg.Connection, table: LiteralString, until: dt.datetime, tell: Callable[[str], None]) -> None:
+    """What takes time in proportion to the rows, while everybody reads and writes."""
+    name, index, check = (
+        sql.Identifier("public", table),
+        sql.Identifier(f"{table}_id_ts_utc"),
+        sql.Identifier(f"{table}_until"),
+    )
+    is_broken = db.execute(
+        "select true from pg_index where indexrelid = to_regclass(%s) and not indisvalid", [f"public.{table}_id_ts_utc"]
+    ).fetchone()
+    if is_broken:  # an earlier try was cut off
+        db.execute(sql.SQL("drop index public.{}").format(index))
+    tell(f"{table}: index (id, ts_utc)")
+    db.execute(sql.SQL("create unique index concurrently if not exists {} on {} (id, ts_utc)").format(index, name))
+    tell(f"{table}: check that all bars are from before {until:%Y-%m-%d}")
+    db.execute(sql.SQL("alter table {} drop constraint if exists {}").format(name, check))
+    db.execute(
+        sql.SQL("alter table {} add constraint {} check (ts_utc < {}) not valid").format(
+            name, check, sql.Literal(until)
+        )
+    )
+    db.execute(sql.SQL("alter table {} validate constraint {}").format(name, check))
+
+
+def _switch(db: psycopg.Connection, table: LiteralString, until: dt.datetime) -> None:
+    """Under exclusive locks, for milliseconds; whoever comes then waits.
+
+    Where the table is busy we give way, before the server looks for deadlocks (after a second), and try again in the
+    next gap: a tick reads these tables in many orders, and must not be the one that is called off. Each try waits
+    longer, for on a slow machine the calls of a tick take longer, too.
+    """
+    for attempt in stamina.retry_context(on=_IN_USE, attempts=200, wait_initial=0.1, wait_max=1.0, timeout=PATIENCE_S):
+        with attempt, db.transaction():
+            wait_ms = min(100 + 100 * attempt.num, 800)
+            db.execute("select set_config('lock_timeout', %s, true)", [f"{wait_ms}ms"])
+            db.execute(SWITCH.read_bytes())
+            db.execute("select public._agg_partition_switch(%s, %s)", [table, until])
+            db.execute("drop function public._agg_partition_switch")
+            db.execute("notify pgrst, 'reload schema'")
+
+
+def _connected(dsn: str) -> psycopg.Connection:
+    try:
+        return psycopg.connect(dsn, autocommit=True, connect_timeout=10, options="-c timezone=UTC")
+    except psycopg.Error as exc:
+        raise MigrationError(
+            f"The database cannot be reached: {str(exc).splitlines()[0]}. Check the database URL."
+        ) from None

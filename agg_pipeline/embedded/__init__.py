@@ -1,0 +1,12 @@
+"""The embedded default stack: real PostgreSQL and PostgREST with Supabase's roles, on loopback, and Dagster's processes.
+
+``start(folder)`` starts or attaches, ``running(folder)`` attaches only, ``stop(folder)`` stops; ``temporary()`` is
+for tests.
+
+Does not belong here: the schema of the database (supabase), and commands that an operator types (cli).
+"""
+
+from agg_pipeline.embedded.errors import EmbeddedError
+from agg_pipeline.embedded.stack import Stack, running, start, stop, temporary
+
+__all__ = ["EmbeddedError", "Stack", "running", "start", "stop", "temporary"]

@@ -1,0 +1,150 @@
+"""Made-up raw bars that look like a market: to try the pipeline before there is a feed.
+
+A bar depends on its symbol, its time and the seed only, never on the range that was asked for. So a demo may add the
+next minutes to what it has, or ask again for an old day, and always sees one and the same market.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from agg_pipeline.market.timeframes import ORIGIN, Timeframe, first_window
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+_STEPS = 8  # prices within a bar, of which the first, highest, lowest and last are shown
+_DAY = dt.timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class DemoAsset:
+    """A market to make bars of. ``volatility`` is that of a log price over a day, ``volume`` that of a usual bar."""
+
+    symbol: str
+    asset_class: str
+    base_timeframe: Timeframe
+    price: float
+    decimals: int
+    volatility: float
+    volume: float
+    time_zone: str
+
+
+DEMO_ASSETS: Mapping[str, DemoAsset] = MappingProxyType(
+    {
+        "EURUSD": DemoAsset("EURUSD", "fx", Timeframe.M1, 1.085, 5, 0.005, 0, "America/New_York"),
+        "BTCUSD": DemoAsset("BTCUSD", "crypto", Timeframe.M1, 64_000, 2, 0.03, 4.2, "UTC"),
+        "DE40": DemoAsset("DE40", "index", Timeframe.M5, 18_200, 1, 0.01, 900, "Europe/Berlin"),
+    }
+)
+
+
+def generate(symbol: str, start: dt.datetime, end: dt.datetime, seed: int = 7) -> pd.DataFrame:
+    """Raw bars of one of DEMO_ASSETS that start in ``[start, end)``, in the columns of ``data_bars``, sorted by time.
+
+    EURUSD trades from Sunday 17:00 to Friday 17:00 New York, lacks some minutes in quiet hours and has no real volume;
+    BTCUSD always trades, with bursts, and is out from 03:10 to 03:30 UTC each Wednesday; DE40 has 5m bars of Monday to
+    Friday 09:00 to 17:30 Frankfurt.
+
+    Raises:
+        KeyError: the symbol is none of DEMO_ASSETS.
+        ValueError: a time is not in UTC.
+    """
+    asset = DEMO_ASSETS[symbol]
+    begin, end = first_window(start, asset.base_timeframe), first_window(end, asset.base_timeframe)
+    first = (begin - ORIGIN) // _DAY
+    last = max(first, (end - ORIGIN) // _DAY)
+    bars = pd.concat([_day(asset, number, seed) for number in range(first, last + 1)], ignore_index=True)
+    return bars[(bars["ts_utc"] >= begin) & (bars["ts_utc"] < end)].reset_index(drop=True)
+
+
+def _day(asset: DemoAsset, number: int, seed: int) -> pd.DataFrame:
+    """The bars of the UTC day ``number`` days after ORIGIN."""
+    rng = _rng(asset, seed, number)
+    count = 1440 // asset.base_timeframe.minutes
+    start = pd.Timestamp(ORIGIN + number * _DAY)
+    ts = pd.date_range(start, periods=count, freq=asset.base_timeframe.length, unit="us")
+    activity = _season(ts) * (_bursts(rng, count) if asset.asset_class == "crypto" else 1.0)
+    open_and_steps = _prices(asset, number, seed, rng, activity)
+    high, low = open_and_steps.max(axis=1), open_and_steps.min(axis=1)
+    bars = pd.DataFrame(
+        {
+            "canonical_symbol": asset.symbol,
+            "timeframe": str(asset.base_timeframe),
+            "ts_utc": ts,
+            "open": open_and_steps[:, 0],
+            "high": high,
+            "low": low,
+            "close": open_and_steps[:, -1],
+            "vol": np.round(asset.volume * activity * rng.lognormal(0, 0.6, count), 8 if asset.volume < 100 else 0),
+            "vwap": np.clip(np.round(open_and_steps.mean(axis=1), asset.decimals + 2), low, high),
+            "trade_count": pd.array(1 + rng.poisson(40 * activity), dtype="Int64"),
+            "is_partial": False,
+        }
+    )
+    is_open, is_quiet = _hours(asset, ts)
+    if asset.asset_class == "fx":  # quotes, not trades: no volume, and in quiet hours not always a quote
+        bars["vol"] = np.where(is_quiet, np.nan, 0.0)
+        bars["vwap"], bars["trade_count"] = np.nan, pd.array([pd.NA] * count, dtype="Int64")
+        is_open &= rng.random(count) >= np.where(is_quiet, 0.04, 0.0005)
+    return bars[is_open]
+
+
+def _prices(asset: DemoAsset, number: int, seed: int, rng: np.random.Generator, activity: Floats) -> Floats:
+    """One row for each bar: its open, then _STEPS prices; the open is the last price of the bar before."""
+    pace = np.repeat(activity, _STEPS)
+    steps = rng.standard_normal(pace.size) * pace * asset.volatility / np.sqrt((pace**2).sum())
+    begin, end = _anchor(asset, number, seed), _anchor(asset, number + 1, seed)
+    passed = np.cumsum(pace**2) / (pace**2).sum()
+    walk = np.cumsum(steps)
+    path = np.concatenate([[begin], begin + walk + passed * (end - begin - walk[-1])])  # it meets the next day's begin
+    rows = np.arange(activity.size)[:, None] * _STEPS + np.arange(_STEPS + 1)
+    prices: Floats = np.round(np.exp(path), asset.decimals)[rows]
+    return prices
+
+
+def _anchor(asset: DemoAsset, number: int, seed: int) -> float:
+    """Log price at the start of a day: slow waves, so that any day is known without the days before it."""
+    size, days = np.array([1, 3, 6]), np.array([5.3, 23, 97])
+    waves = size * np.sin(2 * np.pi * number / days + _rng(asset, seed).uniform(0, 2 * np.pi, 3))
+    return float(np.log(asset.price) + asset.volatility * waves.sum())
+
+
+def _season(ts: pd.DatetimeIndex) -> Floats:
+    """How busy a time of day is: most when London and New York both are at work, least after New York."""
+    hour = (ts.hour + ts.minute / 60).to_numpy(dtype="float64")
+    busy: Floats = 0.3 + 0.6 * np.exp(-(((hour - 8) / 2) ** 2)) + 1.1 * np.exp(-(((hour - 14.5) / 2.5) ** 2))
+    return busy
+
+
+def _bursts(rng: np.random.Generator, count: int) -> Floats:
+    since = np.arange(count) - rng.integers(0, count, 3)[:, None]
+    heights = rng.uniform(3, 8, 3)[:, None] * np.exp(-np.maximum(since, 0) / 9) * (since >= 0)
+    bursts: Floats = 1 + heights.sum(axis=0)
+    return bursts
+
+
+def _hours(asset: DemoAsset, ts: pd.DatetimeIndex) -> tuple[Flags, Flags]:
+    """Whether bars are there, and whether the market is quiet, by the clock of the market."""
+    local = ts.tz_convert(asset.time_zone)
+    weekday, minute = np.asarray(local.day_of_week), np.asarray(local.hour * 60 + local.minute)
+    evening = minute >= 17 * 60
+    if asset.asset_class == "fx":
+        is_closed = ((weekday == 4) & evening) | (weekday == 5) | ((weekday == 6) & ~evening)
+        return ~is_closed, evening & (minute < 20 * 60)
+    if asset.asset_class == "crypto":
+        is_out = (weekday == 2) & (minute >= 190) & (minute < 210)
+        return ~is_out, np.zeros(len(ts), dtype=bool)
+    return (weekday < 5) & (minute >= 9 * 60) & (minute < 17 * 60 + 30), np.zeros(len(ts), dtype=bool)
+
+
+def _rng(asset: DemoAsset, *seeds: int) -> np.random.Generator:
+    return np.random.default_rng([zlib.crc32(asset.symbol.encode()), *(seed % 2**32 for seed in seeds)])

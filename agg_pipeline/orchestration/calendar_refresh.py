@@ -1,0 +1,41 @@
+"""Trading sessions stay years ahead: the job that fetches them again, and says what an exchange has changed."""
+
+import datetime as dt
+
+import dagster as dg
+
+from agg_pipeline.database.models.calendars import CalendarUse
+from agg_pipeline.errors import GatewayError
+from agg_pipeline.ingest.sessions import is_stale, refresh
+from agg_pipeline.market.calendars import CalendarError
+from agg_pipeline.orchestration.resources import SupabaseResource
+
+
+@dg.op
+def fill_sessions(context: dg.OpExecutionContext, supabase: SupabaseResource) -> None:
+    """Fill the sessions of every calendar in use (agg_refresh_calendar); logs each that is otherwise now."""
+    added = removed = changed = 0
+    try:
+        for result in refresh(supabase.gateway, dry_run=False):
+            context.log.info("%s: %d sessions added, %d removed", result.calendar, result.added, result.removed)
+            for change in result.changes:
+                context.log.warning(
+                    "%s: %s %s to %s", result.calendar, change.change, change.open_utc, change.close_utc
+                )
+            added, removed, changed = added + result.added, removed + result.removed, changed + len(result.changes)
+    except (CalendarError, GatewayError) as exc:
+        raise dg.Failure(str(exc)) from None
+    context.add_output_metadata({"sessions_added": added, "sessions_removed": removed, "sessions_changed": changed})
+
+
+@dg.graph
+def refresh_calendars() -> None:
+    """One step."""
+    fill_sessions()
+
+
+def stale_calendars(supabase: SupabaseResource) -> list[CalendarUse]:
+    """Calendars that assets follow and that are to be filled again. Raises GatewayError."""
+    with supabase.connect() as gateway:
+        gateway.check_contract()
+        return [use for use in gateway.calendars().calendars if is_stale(use, dt.datetime.now(dt.UTC))]

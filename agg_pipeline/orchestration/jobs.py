@@ -1,0 +1,82 @@
+"""The job: one graph that reads like the road of the data."""
+
+from typing import Any
+
+import dagster as dg
+
+from agg_pipeline.orchestration import tags
+from agg_pipeline.orchestration.calendar_refresh import refresh_calendars
+from agg_pipeline.orchestration.executors import executor_for, io_manager_for
+from agg_pipeline.orchestration.ops import aggregate, close_run, finish, select_due
+from agg_pipeline.orchestration.retention import delete_old_runs
+from agg_pipeline.orchestration.selection import SelectConfig
+from agg_pipeline.settings import Settings
+
+
+@dg.graph
+def aggregate_due_bars() -> None:
+    """Build every bar that is due: select, fan out, aggregate, finish, close."""
+    due = select_due()
+    close_run(due.map(lambda unit: finish(unit, aggregate(unit))).collect())
+
+
+def build_job(settings: Settings, resources: dict[str, object]) -> dg.JobDefinition:
+    """Job agg_master for one environment. Everything in its run config is optional."""
+    return aggregate_due_bars.to_job(
+        name="agg_master",
+        description=(
+            "Builds the bars that are due, at most MAX_TASKS_PER_RUN tasks with MAX_WINDOWS_PER_TASK windows each.\n\n"
+            "Do not use re-execution from failure: Dagster may drop steps of a fan-out. Nothing is lost if you do: "
+            "tasks live in the database. Simply launch the job again."
+        ),
+        tags=environment_tags(settings)
+        | {
+            tags.TICK: settings.env_name.value.lower(),
+            "dagster/max_runtime": str(settings.running_stale_seconds - 30),
+        },
+        resource_defs=resources | io_manager_for(settings),
+        # What the Launchpad starts with; a run without config takes the same from the settings.
+        config=dg.RunConfig(
+            ops={
+                "select_due": SelectConfig(
+                    symbols=[],
+                    timeframes=[],
+                    max_tasks=settings.max_tasks_per_run,
+                    max_windows=settings.max_windows_per_task,
+                )
+            }
+        ),
+        executor_def=executor_for(settings),
+    )
+
+
+def build_retention_job(settings: Settings, resources: dict[str, object]) -> dg.JobDefinition:
+    """Job retention for one environment."""
+    return delete_old_runs.to_job(
+        name="retention",
+        description="Deletes runs that ended RETENTION_DAYS ago, with their event logs and their rows in ops_runlog.",
+        tags=environment_tags(settings) | {"dagster/max_runtime": "3600"},
+        resource_defs=resources | {"io_manager": dg.mem_io_manager},
+        executor_def=dg.in_process_executor,
+    )
+
+
+def build_calendar_job(settings: Settings, resources: dict[str, object]) -> dg.JobDefinition:
+    """Job calendars for one environment."""
+    return refresh_calendars.to_job(
+        name="calendars",
+        description="Fills trading_sessions for years ahead, and logs every session that is otherwise now.",
+        tags=environment_tags(settings) | {"dagster/max_runtime": "900"},
+        resource_defs=resources | {"io_manager": dg.mem_io_manager},
+        executor_def=dg.in_process_executor,
+    )
+
+
+def environment_tags(settings: Settings) -> dict[str, str]:
+    """What every run of an environment carries, so that sensors and retention touch no run of another one."""
+    return {tags.ENVIRONMENT: settings.env_name.value.lower()}
+
+
+def tick_runs(job: dg.JobDefinition, settings: Settings, **narrowed: Any) -> dg.RunsFilter:
+    """Runs of the job in this environment; ``narrowed`` are further arguments of RunsFilter."""
+    return dg.RunsFilter(job_name=job.name, tags=environment_tags(settings), **narrowed)

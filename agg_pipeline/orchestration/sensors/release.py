@@ -1,0 +1,71 @@
+"""The sensor release_leases: closes what ended runs left open, and marks runs as failed whose process is gone."""
+
+import time
+
+import dagster as dg
+
+from agg_pipeline.database.gateway import AggGateway
+from agg_pipeline.database.models.runs import RunReport
+from agg_pipeline.errors import GatewayError
+from agg_pipeline.orchestration.jobs import tick_runs
+from agg_pipeline.orchestration.resources import SupabaseResource
+from agg_pipeline.settings import Settings
+
+SILENT_S = 300.0
+"""A run without a sign of life in the database for so long is dead: a call with all its retries takes two minutes."""
+
+
+def build_release_sensor(job: dg.JobDefinition, settings: Settings) -> dg.SensorDefinition:
+    """Sensor release_leases: what a run that failed, was canceled or died still holds is given back within seconds."""
+
+    @dg.sensor(
+        name="release_leases",
+        job=job,
+        minimum_interval_seconds=10,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Closes in ops_runlog what runs that failed or were canceled left open, and frees their leases. "
+        f"A run that gave no sign of life for {SILENT_S:.0f} s has lost its process, and is marked as failed.",
+    )
+    def release_leases(context: dg.SensorEvaluationContext, supabase: SupabaseResource) -> dg.SkipReason:
+        closed = []
+        try:
+            with supabase.connect() as gateway:
+                found = gateway.open_runs(supabase.environment)
+                silent_s = {one.run_id: one.silent_seconds for one in found}
+                started = tick_runs(job, settings, statuses=[dg.DagsterRunStatus.STARTED])
+                _fail_the_dead(context.instance, started, silent_s)
+                for one in found:
+                    run = context.instance.get_run_by_id(one.run_id)
+                    if run is None or not run.is_finished:
+                        continue  # at work, or of another instance, which is to judge it
+                    if one.is_closed:
+                        gateway.release(one.run_id)  # its call for leases arrived when it had ended
+                    else:
+                        _close(gateway, run, supabase.environment)
+                    closed.append(f"{one.run_id[:8]} ({run.status.value})")
+        except GatewayError as exc:
+            return dg.SkipReason(f"Could not look up what is held. {exc}")
+        return dg.SkipReason(f"Closed: {', '.join(closed)}." if closed else "No ended run holds anything.")
+
+    return release_leases
+
+
+def _fail_the_dead(instance: dg.DagsterInstance, started: dg.RunsFilter, silent_s: dict[str, float]) -> None:
+    """Nobody else notices when a run's process dies together with the code server that started it."""
+    for record in instance.get_run_records(started):
+        run, age_s = record.dagster_run, time.time() - (record.start_time or time.time())
+        if min(age_s, silent_s.get(run.run_id, age_s)) > SILENT_S:
+            instance.report_run_failed(run, f"No sign of life for {SILENT_S:.0f} s: its process is taken for dead.")
+
+
+def _close(gateway: AggGateway, run: dg.DagsterRun, environment: str) -> None:
+    status, reason = run.status, f"the run ended as {run.status.value} without closing its row"
+    report = (
+        RunReport(status="pass")
+        if status == dg.DagsterRunStatus.SUCCESS
+        else RunReport.canceled(reason)
+        if status == dg.DagsterRunStatus.CANCELED
+        else RunReport.broken(run.run_id, reason)
+    )
+    gateway.close_run(run.run_id, success=report.status == "pass", stats={"error": reason})
+    gateway.report_run(run.run_id, report, environment=environment)

@@ -1,0 +1,67 @@
+"""Bars as a page to look around in: candles over volume by plotly, in one file that needs nothing from elsewhere.
+
+Belongs here: what is drawn and how. Which bars and which gaps: the caller. A picture for a page of Dagster, or to put
+into a document: picture.
+"""
+
+import datetime as dt
+from collections.abc import Sequence
+
+import pandas as pd
+
+from agg_pipeline.database.models.gaps import Gap
+from agg_pipeline.reading.svg_chart import DOWN, POOR, UP
+
+_PRICES = ("open", "high", "low", "close")
+_GAPS = {"missing": "#ef5350", "quiet": "#808a99"}
+
+
+def candles_html(bars: pd.DataFrame, gaps: Sequence[Gap], *, title: str, length: dt.timedelta) -> str:
+    """A page with candles and volume; poor bars are orange, missing runs red, quiet ones grey; closed take no room.
+
+    Args:
+        bars: rows of one symbol and timeframe with ts_utc, open, high, low, close, vol and, if known, quality_score.
+        gaps: runs of missing bars in their range.
+        length: of a window.
+    """
+    import plotly.graph_objects as go  # takes half a second to load
+    from plotly.subplots import make_subplots
+
+    rows = bars.sort_values("ts_utc")
+    scores = rows["quality_score"] if "quality_score" in rows else pd.Series(2, index=rows.index)
+    is_poor = scores.astype("float64") <= 0
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.78, 0.22], vertical_spacing=0.02)
+    for name, part, up, down in (("bars", rows[~is_poor], UP, DOWN), ("poor bars", rows[is_poor], POOR, POOR)):
+        if part.empty:
+            continue
+        candles = {price: part[price] for price in _PRICES}
+        said = "quality " + scores[part.index].astype(str)
+        figure.add_trace(
+            go.Candlestick(
+                x=part["ts_utc"], **candles, name=name, increasing_line_color=up, decreasing_line_color=down, text=said
+            ),
+            row=1,
+            col=1,
+        )
+    colours = [
+        POOR if poor else UP if last >= first else DOWN
+        for poor, first, last in zip(is_poor, rows["open"], rows["close"], strict=True)
+    ]
+    figure.add_trace(
+        go.Bar(x=rows["ts_utc"], y=rows["vol"], marker_color=colours, name="volume", showlegend=False), row=2, col=1
+    )
+    half = length / 2  # a candle stands around the start of its window
+    for gap in gaps:
+        if gap.kind in _GAPS:
+            figure.add_vrect(
+                x0=gap.from_utc - half, x1=gap.to_utc - half, fillcolor=_GAPS[gap.kind], opacity=0.18, line_width=0
+            )
+    closed = [gap for gap in gaps if gap.kind == "closed"]
+    breaks = [
+        {"values": [gap.from_utc - half], "dvalue": (gap.to_utc - gap.from_utc) // dt.timedelta(milliseconds=1)}
+        for gap in closed
+    ]
+    figure.update_xaxes(rangebreaks=breaks, rangeslider_visible=False)
+    title += "<br><sup>red stripes: bars are missing, grey: nobody traded; orange: poor bars</sup>"
+    figure.update_layout(title=title, template="plotly_white", height=720, hovermode="x", bargap=0.2)
+    return str(figure.to_html(include_plotlyjs=True, full_html=True))

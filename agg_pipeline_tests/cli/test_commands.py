@@ -1,0 +1,104 @@
+"""What a person reads who asked for something that cannot be done: one line, exit code 1, no traceback."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from agg_pipeline.cli import app
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("SUPABASE_URL", "SUPABASE_SERVICE_ROLE_KEY", "SUPABASE_DB_URL", "ENV_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def refused(result: Result, said: str) -> None:
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+    assert said in result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    "command", [["status"], ["sync"], ["tick"], ["migrate"], ["doctor"], ["repair"], ["load", "bars.csv"]]
+)
+def test_without_a_database_it_says_how_to_start_one(command: list[str]) -> None:
+    refused(run(*command), "nothing runs in .agg_pipeline. Start it with `agg-pipeline up`")
+
+
+def test_half_of_the_settings_names_the_other_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPABASE_URL_DEV", "https://example.invalid")
+    refused(run("status"), "SUPABASE_SERVICE_ROLE_KEY is not set, but SUPABASE_URL_DEV is")
+    monkeypatch.delenv("SUPABASE_URL_DEV")
+    monkeypatch.setenv("SUPABASE_SERVICE_ROLE_KEY", "key")
+    refused(run("up"), "SUPABASE_URL is not set, but SUPABASE_SERVICE_ROLE_KEY is")
+
+
+def test_an_address_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPABASE_URL", "project.example")
+    refused(run("status"), "SUPABASE_URL is not a URL")
+
+
+def test_a_wrong_setting_stops_every_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAX_TASKS_PER_RUN", "many")
+    for command in ("up", "status", "sync"):
+        refused(run(command), "MAX_TASKS_PER_RUN='many'")
+
+
+def test_an_unreachable_database_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPABASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("SUPABASE_SERVICE_ROLE_KEY", "planted-secret")
+    monkeypatch.setattr("agg_pipeline.database.transport.retries.ATTEMPTS", 1)
+    result = run("status")
+    refused(result, "no answer from http://127.0.0.1:9")
+    assert "planted-secret" not in result.output
+
+
+def test_migrate_to_an_unreachable_database_is_one_line() -> None:
+    result = run("migrate", "--database-url", "postgresql://postgres:planted-secret@127.0.0.1:9/postgres")
+    refused(result, "the database cannot be reached")
+    assert "planted-secret" not in result.output
+
+
+def test_an_unknown_timeframe_lists_what_there_is() -> None:
+    refused(run("tick", "--timeframe", "7m"), "unknown timeframe '7m'; there are 1m, 5m, 15m, 1h, 4h, 1d")
+
+
+def test_bars_that_are_built_cannot_be_loaded() -> None:
+    refused(run("load", "bars.csv", "--timeframe", "15m"), "15m bars are built, not loaded: raw bars are 1m or 5m")
+
+
+@pytest.mark.parametrize(
+    ("days", "said"),
+    [
+        (("2026-01-05", "2026-01-04"), "--to 2026-01-04 is before --from 2026-01-05"),
+        (("1999-01-01", "1999-01-02"), "--from 1999-01-01 is before 2025-07-01, the first day that can be picked"),
+        (("soon", "2026-01-04"), "--from soon is no day"),
+        (("2026-01-05", "2026-01-06"), "nothing runs in .agg_pipeline. Start it with `agg-pipeline up`, or give --ui"),
+    ],
+)
+def test_a_backfill_that_cannot_be_is_one_line(days: tuple[str, str], said: str) -> None:
+    refused(run("backfill", "--from", days[0], "--to", days[1]), said)
+
+
+def test_down_without_anything_running_says_so() -> None:
+    result = run("down")
+    assert (result.exit_code, result.stdout) == (0, "Nothing runs in .agg_pipeline.\n")
+
+
+def test_doctor_shows_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run("doctor", "--database-url", "postgresql://postgres:planted-secret@127.0.0.1:9/postgres")
+    refused(result, "the database cannot be reached")
+    assert "planted-secret" not in result.output
+    monkeypatch.setenv("SUPABASE_DB_URL", "host=127.0.0.1 password=planted-secret")
+    result = run("doctor")
+    refused(result, "write it as postgresql://user:password@host:5432/database")
+    assert "planted-secret" not in result.output

@@ -1,0 +1,132 @@
+"""The picture of bars: valid, one candle a bar, and what is missing or poor is seen."""
+
+import base64
+import datetime as dt
+import xml.etree.ElementTree as ET
+
+import pandas as pd
+import pytest
+
+from agg_pipeline.reading.svg_chart import HEIGHT, WIDTH, as_markdown, candles_svg
+
+MONDAY = pd.Timestamp("2026-01-05T00:00Z")
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def bars(*minutes: int, **columns: object) -> pd.DataFrame:
+    rows = [
+        {
+            "ts_utc": MONDAY + pd.Timedelta(minutes=m),
+            "open": 10 + n % 3,
+            "high": 14,
+            "low": 8,
+            "close": 11,
+            "vol": n + 1,
+        }
+        for n, m in enumerate(minutes)
+    ]
+    frame = pd.DataFrame(rows, columns=["ts_utc", "open", "high", "low", "close", "vol"])
+    return frame.assign(quality_score=2, **columns)
+
+
+def drawn(svg: str) -> dict[str, list[ET.Element]]:
+    """Elements by their first class."""
+    found: dict[str, list[ET.Element]] = {}
+    for element in ET.fromstring(svg).iter():
+        for name in element.get("class", "").split():
+            found.setdefault(name, []).append(element)
+    return found
+
+
+def said(element: ET.Element) -> str:
+    return element.findtext(f"{SVG}title") or ""
+
+
+def test_one_candle_and_one_volume_a_bar() -> None:
+    parts = drawn(candles_svg(bars(*range(0, 100, 5)), title="BTCUSD 5m"))
+    assert len(parts["candle"]) == len(parts["volume"]) == 20
+    assert "gap" not in parts
+    assert "poor" not in parts
+    assert len(parts["price"]) == 4
+    assert parts["time"][0].text == "01-05 00:05", "the first one that has room"
+    assert said(parts["candle"][1]) == "2026-01-05 00:05 UTC  O 11 H 14 L 8 C 11 V 2"
+
+
+def test_everything_lies_within_the_picture_and_in_order() -> None:
+    parts = drawn(candles_svg(bars(*range(0, 500, 5)).sample(frac=1, random_state=1), title="x", newest=40))
+    assert len(parts["candle"]) == 40
+    bodies = [[float(body.get(name, "")) for name in ("x", "y", "width", "height")]
+              for candle in parts["candle"] for body in candle.iter(f"{SVG}rect")]  # fmt: skip
+    assert bodies == sorted(bodies, key=lambda body: body[0])
+    assert all(min(x, y) >= 0 and x + width <= WIDTH and y + height <= HEIGHT for x, y, width, height in bodies)
+    assert said(parts["candle"][-1]).startswith("2026-01-05 08:15")
+
+
+def test_missing_windows_are_gaps_however_long() -> None:
+    parts = drawn(candles_svg(bars(0, 5, 15, 20, 2900, 2905), title="x"))
+    assert [said(gap) for gap in parts["gap"]] == [
+        "1 window without a bar between 2026-01-05 00:05 and 2026-01-05 00:15 UTC",
+        "575 windows without a bar between 2026-01-05 00:20 and 2026-01-07 00:20 UTC",
+    ]
+    one, many = (float(gap.get("width", "")) for gap in parts["gap"])
+    assert many == pytest.approx(3 * one, abs=0.1)
+
+
+def test_only_the_gaps_that_are_named_are_gaps() -> None:
+    gap = MONDAY.to_pydatetime() + dt.timedelta(minutes=10)
+    parts = drawn(candles_svg(bars(0, 5, 15, 20, 2900, 2905), title="x", gaps=[gap]))
+    assert [said(found) for found in parts["gap"]] == [
+        "1 window without a bar between 2026-01-05 00:05 and 2026-01-05 00:15 UTC"
+    ]
+    assert "gap" not in drawn(candles_svg(bars(0, 5, 15), title="x", gaps=[]))
+
+
+def test_poor_bars_are_marked() -> None:
+    some = bars(0, 5, 10, 15, 20).assign(quality_score=pd.array([2, 0, -1, None, 1], dtype="Int64"))
+    parts = drawn(candles_svg(some, title="x"))
+    assert [said(candle)[11:16] for candle in parts["candle"] if "poor" in candle.get("class", "")] == [
+        "00:05",
+        "00:10",
+    ]
+    assert "poor" not in drawn(candles_svg(some.drop(columns="quality_score"), title="x"))
+
+
+@pytest.mark.parametrize("vol", [None, 0, float("nan"), float("inf"), -1])
+def test_without_a_volume_there_are_candles_only(vol: float | None) -> None:
+    parts = drawn(candles_svg(bars(0, 5, 10, vol=vol), title="x"))
+    assert len(parts["candle"]) == 3
+    assert "volume" not in parts
+
+
+def test_a_bar_without_prices_is_a_gap() -> None:
+    parts = drawn(candles_svg(bars(0, 5, 10).assign(close=[11, float("nan"), 11]), title="x"))
+    assert (len(parts["candle"]), len(parts["gap"])) == (2, 1)
+
+
+@pytest.mark.parametrize("price", [5, 0, -3, 1e-8, 1e12])
+def test_a_market_that_does_not_move_has_a_picture(price: float) -> None:
+    flat = bars(0, 5).assign(open=price, high=price, low=price, close=price)
+    svg = candles_svg(flat, title="x")
+    assert len(drawn(svg)["candle"]) == 2
+    assert "nan" not in svg
+    assert len(drawn(candles_svg(flat.head(1), title="x"))["candle"]) == 1
+
+
+def test_no_bars_are_said_to_be_none() -> None:
+    for nothing in (bars(), bars(0, close=None)):
+        svg = candles_svg(nothing, title="EURUSD 1h")
+        assert "candle" not in drawn(svg)
+        assert [text.text for text in ET.fromstring(svg).iter(f"{SVG}text")] == ["EURUSD 1h", "no bars"]
+
+
+def test_a_title_is_text() -> None:
+    svg = candles_svg(bars(0), title="<script>BTC&USD</script>")
+    assert "<script>" not in svg
+    assert ET.fromstring(svg).findtext(f"{SVG}title") == "<script>BTC&USD</script>"
+
+
+def test_markdown_holds_the_picture_itself() -> None:
+    svg = candles_svg(bars(0, 5), title="é")
+    head, _, data = as_markdown(svg).partition("base64,")
+    assert head == "![candles](data:image/svg+xml;"
+    assert base64.b64decode(data.removesuffix(")")).decode() == svg
