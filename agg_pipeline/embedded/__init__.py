@@ -1,4 +1,4 @@
-"""The embedded default stack: real PostgreSQL and PostgREST with Supabase's roles, on loopback, and Dagster's processes.
+"""The embedded default stack on loopback: PostgreSQL and PostgREST with Supabase's roles, and Dagster's processes.
 
 ``start(folder)`` starts or attaches, ``running(folder)`` attaches only, ``stop(folder)`` stops; ``temporary()`` is
 for tests.
