@@ -1,1 +1,1 @@
-"""Rolls raw market bars in Supabase up into higher timeframes, with Dagster deciding when."""
+"""Aggregates raw market bars in a Supabase database into higher timeframes, scheduled by Dagster."""

@@ -1,4 +1,4 @@
-"""What Dagster loads. Puts the parts together for one environment (ENV_NAME) and decides nothing."""
+"""What Dagster loads: the definitions of one environment (ENV_NAME), assembled here and decided elsewhere."""
 
 import os
 
@@ -21,9 +21,9 @@ from agg_pipeline.settings import load_settings
 
 
 def build_definitions(*, cron_schedule: str = EVERY_5_MINUTES) -> dg.Definitions:
-    """Definitions of one environment. Raises SettingsError that names the variable if a setting is not valid."""
+    """Definitions of the environment ENV_NAME. Raises SettingsError, which names each variable that is not valid."""
     settings = load_settings()
-    # Dagster's own switch: a range of days is reported with one insert per asset, not with a connection for every day.
+    # Dagster then stores the materializations of a backfill with one insert per asset, not one connection per day.
     os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "1000")
     resources = resources_for(settings.env_name)
     job, retention = build_job(settings, resources), build_retention_job(settings, resources)
@@ -44,7 +44,7 @@ def build_definitions(*, cron_schedule: str = EVERY_5_MINUTES) -> dg.Definitions
             build_alert_sensor(settings),
         ],
         resources=resources,
-        executor=dg.in_process_executor,  # of backfills: a process per step would cost more than the step
+        executor=dg.in_process_executor,  # default of jobs that name none (backfills): a process costs more than a step
     )
 
 

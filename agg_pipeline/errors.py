@@ -1,12 +1,12 @@
-"""Failures of a database call, sorted by what a caller can do about them.
+"""Failures of a database call, classified by whether a retry can succeed.
 
-Sorted by exception class, SQLSTATE or PostgREST code, and HTTP status, never by words in a message: a message that
-happens to contain "timeout" is no timeout, and one in another language still is.
+Classified by exception class, SQLSTATE or PostgREST code, and HTTP status, never by the text of a message: texts are
+translated, and a text that contains "timeout" need not be about one.
 """
 
 import re
 
-# What to do next, by code. A hint that the database sends along wins.
+# What to do next, by code. A hint from the database takes precedence.
 REMEDIES = {
     "22023": "If a role is named: the key is not a service_role key of this project; set SUPABASE_SERVICE_ROLE_KEY.",
     "42501": "The key is not a service_role key; set SUPABASE_SERVICE_ROLE_KEY.",
@@ -29,12 +29,12 @@ REMEDIES = {
     "57014": "The call took longer than the database allows; lower MAX_WINDOWS_PER_TASK.",
     "shape": "Database and package disagree; run `agg-pipeline migrate` of this version.",
 }
-# A wrong key is tried again as the predecessor did, but it never heals: say so at once.
+# Retried as the predecessor did, but reported at once as well: no retry helps against a wrong key.
 CONFIGURATION_CODES = frozenset({"PGRST300", "PGRST301", "PGRST302", "PGRST303", "401", "42501"})
 
-_LONGEST = 1000
+_MAX_LENGTH = 1000  # characters of a message
 _TRANSIENT_CODE = re.compile(r"PGRST00[0-3]|PGRST30[1-3]|40001|40P01|55P03|57014|57P0[1-3]|08...|53...")
-_STATUS_CODE = re.compile(r"PT(\d{3})")  # how a function chooses the HTTP status, for PostgREST
+_STATUS_CODE = re.compile(r"PT(\d{3})")  # PostgREST: the function sets the HTTP status
 _DATABASE_CODE = re.compile(r"[0-9A-Z]{5}|PGRST\d{3}")
 _TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 530})
 
@@ -43,13 +43,13 @@ class GatewayError(Exception):
     """A database call failed. Its text is one line: what failed, with what code, and what to do.
 
     Attributes:
-        code: SQLSTATE, PGRST code, HTTP status or exception class, whichever says most.
-        message: what the database or the line to it said.
-        hint: what to do.
-        retry_after_s: seconds that the server asked to wait for, if it did.
+        code: SQLSTATE or PGRST code; without one the HTTP status, else the name of the exception class.
+        message: message of the database, the API or the driver.
+        hint: what to do next.
+        retry_after_s: Retry-After of the server in seconds; None if it sent none.
     """
 
-    remedy = "See what the database says."  # where neither the database nor REMEDIES knows better
+    remedy = "See the log of the database."  # used if neither the database nor REMEDIES has a hint
 
     def __init__(
         self, function: str, code: str, message: str, hint: str | None = None, retry_after_s: float | None = None
@@ -60,36 +60,36 @@ class GatewayError(Exception):
 
     @property
     def is_configuration(self) -> bool:
-        """True if no retry heals it: somebody has to change a setting."""
+        """True if a setting has to be changed before any retry can succeed."""
         return self.code in CONFIGURATION_CODES
 
 
 class TransientError(GatewayError):
-    """May go away by itself. For a write the outcome is unknown; every write is safe to repeat."""
+    """A retry may succeed. Whether a write took effect is unknown; every write can be repeated safely."""
 
-    remedy = "It is tried again; if it stays, look at the database's load and its log."
+    remedy = "The call is retried; if it keeps failing, check the load and the log of the database."
 
 
 class PermanentError(GatewayError):
-    """The same call fails again."""
+    """A retry fails as well."""
 
-    remedy = "The same call fails again: mend what the message names first."
+    remedy = "A retry fails as well: correct what the message names first."
 
 
 class LeaseLost(PermanentError):
-    """AG001: the lease ended and another run may have the task. Whatever this run computed is to be discarded."""
+    """AG001: the lease has ended and another run may hold the task. The caller must discard what it computed."""
 
 
 def _one_line(text: str) -> str:
-    """A log line stays one, and of a size to be read, whatever a database function or a proxy had to say."""
+    """The text on one line, cut to _MAX_LENGTH: databases and proxies return pages."""
     words = " ".join(text.split())
-    return words if len(words) <= _LONGEST else f"{words[:_LONGEST]} ..."
+    return words if len(words) <= _MAX_LENGTH else f"{words[:_MAX_LENGTH]} ..."
 
 
 def is_transient(code: str | None, status: int | None = None) -> bool:
-    """Whether a failure with this code (SQLSTATE or PGRST) and HTTP status may go away by itself."""
+    """Whether a retry may succeed after a failure with this code (SQLSTATE or PGRST) and HTTP status."""
     if code == "":
-        # PostgREST, with status 400, had no SQLSTATE to pass on: that is how libpq reports a connection that broke.
+        # PostgREST sends status 400 and no SQLSTATE when its own connection to the database broke.
         return True
     if code and (chosen := _STATUS_CODE.fullmatch(code)):
         return int(chosen[1]) in _TRANSIENT_STATUS
@@ -107,12 +107,12 @@ def error_for(
     status: int | None = None,
     retry_after_s: float | None = None,
 ) -> GatewayError:
-    """The error for a refusal by the database or by what stands before it.
+    """The error for a failed call that the database, the API or a proxy answered.
 
     Args:
-        code: SQLSTATE or PGRST code, or what the client made of a body without one.
-        status: HTTP status, where there was one.
-        retry_after_s: what the server asked for, in seconds.
+        code: SQLSTATE or PGRST code; for a body without one, what the client put in its place.
+        status: HTTP status, if the call went over HTTP.
+        retry_after_s: Retry-After in seconds, if the server sent one.
     """
     if code == "AG001":
         return LeaseLost(function, code, message, hint)

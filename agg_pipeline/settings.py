@@ -1,7 +1,7 @@
-"""What an operator sets: environment, run limits, where the databases are.
+"""Settings of an operator: environment, limits of a run, names of the variables that hold secrets.
 
-Read from environment variables by the names that the predecessor's workers used, with their defaults. Nothing is read
-at import: a test or a second code server can set other values first.
+Read from environment variables, with the names and defaults of the predecessor's workers. Nothing is read at import, so
+that a test or a second code server can set other values first.
 """
 
 import datetime as dt
@@ -18,7 +18,7 @@ class SettingsError(ValueError):
 
 
 class Environment(StrEnum):
-    """Where a code location runs. DEV and TEST serve assets with test_active, STAGE and PROD those with active."""
+    """Environment of a code location. DEV and TEST serve assets with test_active, STAGE and PROD those with active."""
 
     DEV = "DEV"
     TEST = "TEST"
@@ -27,43 +27,42 @@ class Environment(StrEnum):
 
 
 class Settings(BaseSettings):
-    """Limits of a run; each field is the environment variable of the same name in upper case."""
+    """Settings of one environment; each field is read from the environment variable of its name in upper case."""
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True)
 
     env_name: Environment = Field(Environment.DEV, description="dev, test, stage or prod.")
     job_name: str = Field("agg-master", min_length=1, description="Name of the job in ops_runlog.")
-    max_tasks_per_run: int = Field(20, ge=1, le=100_000, description="Tasks that one tick takes at most.")
-    max_windows_per_task: int = Field(
-        100, ge=1, le=100_000, description="Windows that one tick builds per task at most."
-    )
-    running_stale_seconds: int = Field(900, ge=60, le=86_400, description="Length of a lease.")
+    max_tasks_per_run: int = Field(20, ge=1, le=100_000, description="Most tasks of one tick.")
+    max_windows_per_task: int = Field(100, ge=1, le=100_000, description="Most windows that one tick builds per task.")
+    running_stale_seconds: int = Field(900, ge=60, le=86_400, description="Length of a lease, in seconds.")
     auto_disable_hard_fails: int = Field(
-        3, ge=1, description="Hard failures in a row until a task stops (or is alerted)."
+        3, ge=1, description="Hard failures in a row after which a task is disabled; a mandatory task is only reported."
     )
     rerun_max_attempts: int = Field(
         3,
         ge=1,
         le=20,
-        description="Attempts at a task that failed until the schedule's next tick, the first one included.",
+        description="Attempts at a failed task before the next scheduled tick, the first one included.",
     )
-    retention_days: int = Field(14, ge=1, le=3650, description="Days that finished runs are kept.")
-    first_day: dt.date = Field(dt.date(2025, 7, 1), description="First day that can be picked for a backfill, UTC.")
-    agg_derivation_version: int = Field(1, ge=1, description="derivation_version of the bars that are written.")
+    retention_days: int = Field(14, ge=1, le=3650, description="Days for which finished runs are kept.")
+    first_day: dt.date = Field(dt.date(2025, 7, 1), description="First day that a backfill can select, UTC.")
+    agg_derivation_version: int = Field(1, ge=1, description="derivation_version of new bars.")
     log_level: Literal["DEBUG", "INFO", "WARN", "WARNING", "ERROR"] = "INFO"
     tasks_per_step: int = Field(
         1, ge=1, le=10_000, description="Tasks per Dagster step; a symbol's tasks stay together."
     )
     agg_executor: Literal["in_process", "multiprocess", "celery", "k8s"] = Field(
-        "in_process", description="Where the steps of a run are done."
+        "in_process", description="Executor of the steps of a run."
     )
     agg_shared_dir: str | None = Field(
-        None, description="Folder or fsspec URL that run and workers share; for celery and k8s."
+        None, description="Folder or fsspec URL that a run and its workers share; required by celery and k8s."
     )
-    agg_k8s_max_pods: int = Field(10, ge=1, description="Pods that the steps of one run may have at a time.")
+    agg_k8s_max_pods: int = Field(10, ge=1, description="Most pods of one run at a time.")
 
     alert_urls: SecretStr = Field(
-        SecretStr(""), description="Whom to tell: apprise URLs, separated by blanks or commas. Empty: nobody."
+        SecretStr(""),
+        description="Recipients of alerts: apprise URLs, separated by blanks or commas. Empty: none.",
     )
 
     @field_validator("env_name", "log_level", mode="before")
@@ -78,18 +77,20 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Settings from the environment. Raises SettingsError that names each variable that is not valid."""
+    """Settings from environment variables. Raises SettingsError, which names each variable that is not valid."""
     try:
         return Settings()
     except ValidationError as exc:
         wrong = [f"{str(e['loc'][0]).upper()}={e['input']!r}: {e['msg']}" for e in exc.errors()]
-        raise SettingsError(f"Not valid: {'; '.join(wrong)}. See .env.example for what each variable takes.") from None
+        raise SettingsError(
+            f"Not valid: {'; '.join(wrong)}. See .env.example for the values that each takes."
+        ) from None
 
 
 def variable_for(name: str, environment: Environment) -> str:
-    """The variable that holds a secret of an environment: NAME_<ENV> where it is set, else NAME.
+    """Name of the variable that holds a secret of an environment: NAME_<ENV> if it is set, else NAME.
 
-    So one machine can hold four environments, and one that holds a single environment needs no suffix.
+    With the suffix one machine can serve four environments; a machine with one environment needs no suffix.
     """
     specific = f"{name}_{environment.value}"
     return specific if os.environ.get(specific) else name

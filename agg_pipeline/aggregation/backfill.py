@@ -17,7 +17,7 @@ from agg_pipeline.database.models.base import Task, Wire
 from agg_pipeline.database.models.health import TaskHealth
 from agg_pipeline.database.models.rebuild import NOTHING_REBUILT, LevelRebuild, add_levels
 from agg_pipeline.database.models.tasks import DueTask
-from agg_pipeline.database.rebuilding import PATIENCE_S, rebuild_steps
+from agg_pipeline.database.rebuilding import LEASE_WAIT_S, rebuild_steps
 from agg_pipeline.errors import PermanentError
 from agg_pipeline.market.timeframes import LADDER, Timeframe
 from agg_pipeline.settings import Settings
@@ -89,7 +89,7 @@ def _build(
 ) -> Filled:  # fmt: skip
     """From each cursor to the end of the range, or of what there is; children before parents."""
     due = [DueTask(symbol=t.symbol, timeframe=t.timeframe) for t in tasks if t.cursor_utc is None or t.cursor_utc < end]
-    patient_until = time.monotonic() + PATIENCE_S
+    patient_until = time.monotonic() + LEASE_WAIT_S
     while due:
         # All of them each time: what a child builds in this step is work for its parents in the next one.
         unit = WorkUnit(tasks=tuple(due), max_windows=WINDOWS_A_STEP)
@@ -105,10 +105,10 @@ def _build(
         if not any(_goes_on(outcome, end) for outcome in outcomes):
             break
         if any(o.result and o.result.windows_processed for o in outcomes):
-            patient_until = time.monotonic() + PATIENCE_S
+            patient_until = time.monotonic() + LEASE_WAIT_S
         elif time.monotonic() > patient_until:
             busy = ", ".join(str(o) for o in outcomes if o.kind != "success")
-            why = f"{busy} was not free for {PATIENCE_S:.0f} s: leased by another run, paused or disabled"
+            why = f"{busy} was not free for {LEASE_WAIT_S:.0f} s: leased by another run, paused or disabled"
             return filled.model_copy(update={"failed": why})
         else:
             time.sleep(1)

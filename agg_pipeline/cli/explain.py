@@ -42,9 +42,9 @@ def verdict(told: Explanation, task: TaskHealth, now: dt.datetime) -> str:
     count = f"{found} of {told.expected} expected {told.source_timeframe} bars are there"
     count += f", and {extra} outside of trading hours" if extra else ""
     live = next((bar for bar in told.revisions if bar.ended_at is None), None)
-    if told.touched and told.from_utc < told.cursor_utc:  # later ones are computed anyway, and for the first time
-        why = f" ({told.touched.reason})" if told.touched.reason else ""
-        since = f"{told.touched.since_utc:%Y-%m-%d %H:%M:%S}"
+    if told.invalidation and told.from_utc < told.cursor_utc:  # later ones are computed anyway, and for the first time
+        why = f" ({told.invalidation.reason})" if told.invalidation.reason else ""
+        since = f"{told.invalidation.since_utc:%Y-%m-%d %H:%M:%S}"
         count += f". Its source changed at {since}{why}: one of the next ticks builds it again"
     if live is not None:
         return f"Built, quality {live.quality_score}; {count}."

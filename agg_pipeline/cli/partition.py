@@ -29,5 +29,5 @@ def partition(
     if not do:
         console.print("Nothing was changed; --do does it.")
         return
-    done = partitions.partition(dsn, tell=lambda step: console.print(f"  {step}", highlight=False))
+    done = partitions.partition(dsn, on_step=lambda step: console.print(f"  {step}", highlight=False))
     console.print(f"Partitioned: {', '.join(done)}." if done else "Nothing to do.")

@@ -1,4 +1,4 @@
-"""The border to the database: models of what crosses it, the gateway, the transports, migrations, partitions.
+"""Access to the database: models of its JSON, the gateway, the transports, migrations, partitioning.
 
-Does not belong here: when a function is called, and what its answer means for a run.
+Does not belong here: when a function is called, and what its result means for a run (aggregation).
 """

@@ -1,7 +1,6 @@
-"""Give a bars table monthly partitions while ingesters and ticks go on: prepare without a lock, switch in a moment.
+"""Online partitioning of the bars tables by month: index and check are made without a lock, the switch takes ms.
 
-The rows stay where they are: the table becomes the first partition of its successor, and each month from ``until`` on
-has one of its own.
+No row is moved: the existing table becomes the first partition, and each month from ``until`` on gets its own.
 """
 
 import datetime as dt
@@ -18,14 +17,14 @@ from agg_pipeline.database.migrate import MigrationError
 
 SWITCH = Path(__file__).parents[1] / "supabase" / "optional" / "partition_bars.sql"
 TABLES: tuple[LiteralString, ...] = ("data_bars", "derived_data_bars")
-PATIENCE_S = 180.0
+SWITCH_TIMEOUT_S = 180.0
 _IN_USE = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
-_AHEAD = dt.timedelta(days=2)  # so that no bar of the first month comes while the switch is prepared
+_AHEAD = dt.timedelta(days=2)  # so that no bar of the first month arrives before the switch
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What would become of one table."""
+    """State of one table and the plan for it: all bars before ``until`` become one partition."""
 
     table: str
     is_partitioned: bool
@@ -35,19 +34,19 @@ class Plan:
 
 
 def plan(dsn: str, now: dt.datetime | None = None) -> list[Plan]:
-    """What partitioning would do; nothing is changed. Raises MigrationError if a bar of a later month is there."""
+    """Plan the partitioning of each table. Raises MigrationError if one is missing or has a bar after its ``until``."""
     with _connected(dsn) as db:
         return [_plan(db, table, now or dt.datetime.now(dt.UTC)) for table in TABLES]
 
 
-def partition(dsn: str, now: dt.datetime | None = None, tell: Callable[[str], None] = lambda _: None) -> list[str]:
-    """Partition the tables that are not partitioned yet, one after the other; which ones. Can be repeated.
+def partition(dsn: str, now: dt.datetime | None = None, on_step: Callable[[str], None] = lambda _: None) -> list[str]:
+    """Partition the tables that are not partitioned yet, and return their names. Can be repeated.
 
     Args:
         dsn: database URL of the tables' owner.
-        tell: told before each step.
+        on_step: called before each step with its description.
     Raises:
-        MigrationError: a step failed. The tables work as before, and the command can be given again.
+        MigrationError: a step failed. The tables work as before, and the call can be repeated.
     """
     done = []
     with _connected(dsn) as db:
@@ -56,13 +55,13 @@ def partition(dsn: str, now: dt.datetime | None = None, tell: Callable[[str], No
             if planned.is_partitioned:
                 continue
             try:
-                _prepare(db, table, planned.until, tell)
-                tell(f"{table}: switch")
+                _prepare(db, table, planned.until, on_step)
+                on_step(f"{table}: switch")
                 _switch(db, table, planned.until)
             except psycopg.Error as exc:
                 raise MigrationError(
                     f"{table} was not partitioned: {exc.sqlstate} {str(exc).splitlines()[0]}. "
-                    f"{exc.diag.message_hint or 'Nothing is lost; give the command again.'}"
+                    f"{exc.diag.message_hint or 'The table works as before; repeat the command.'}"
                 ) from None
             done.append(table)
     return done
@@ -86,14 +85,14 @@ def _plan(db: psycopg.Connection, table: LiteralString, now: dt.datetime) -> Pla
         ).fetchone()
         if beyond is not None:
             raise MigrationError(
-                f"{table} has a bar from the future: {beyond[0]}/{beyond[1]} at {beyond[2]}. Delete or correct what is "
-                f"at or after {until:%Y-%m-%d}, and give the command again."
+                f"{table} has a bar from the future: {beyond[0]}/{beyond[1]} at {beyond[2]}. Delete or correct the bars "
+                f"at or after {until:%Y-%m-%d}, then repeat the command."
             )
     return Plan(table, found[0], max(found[1], 0), found[2], until)
 
 
-def _prepare(db: psycopg.Connection, table: LiteralString, until: dt.datetime, tell: Callable[[str], None]) -> None:
-    """What takes time in proportion to the rows, while everybody reads and writes."""
+def _prepare(db: psycopg.Connection, table: LiteralString, until: dt.datetime, on_step: Callable[[str], None]) -> None:
+    """Make the index and the check that the switch needs. Takes time in proportion to the rows, blocks nobody."""
     name, index, check = (
         sql.Identifier("public", table),
         sql.Identifier(f"{table}_id_ts_utc"),
@@ -102,11 +101,11 @@ def _prepare(db: psycopg.Connection, table: LiteralString, until: dt.datetime, t
     is_broken = db.execute(
         "select true from pg_index where indexrelid = to_regclass(%s) and not indisvalid", [f"public.{table}_id_ts_utc"]
     ).fetchone()
-    if is_broken:  # an earlier try was cut off
+    if is_broken:  # an earlier attempt was interrupted
         db.execute(sql.SQL("drop index public.{}").format(index))
-    tell(f"{table}: index (id, ts_utc)")
+    on_step(f"{table}: index (id, ts_utc)")
     db.execute(sql.SQL("create unique index concurrently if not exists {} on {} (id, ts_utc)").format(index, name))
-    tell(f"{table}: check that all bars are from before {until:%Y-%m-%d}")
+    on_step(f"{table}: check that all bars are before {until:%Y-%m-%d}")
     db.execute(sql.SQL("alter table {} drop constraint if exists {}").format(name, check))
     db.execute(
         sql.SQL("alter table {} add constraint {} check (ts_utc < {}) not valid").format(
@@ -117,13 +116,14 @@ def _prepare(db: psycopg.Connection, table: LiteralString, until: dt.datetime, t
 
 
 def _switch(db: psycopg.Connection, table: LiteralString, until: dt.datetime) -> None:
-    """Under exclusive locks, for milliseconds; whoever comes then waits.
+    """Exchange the table for its partitioned successor, under exclusive locks for a few milliseconds.
 
-    Where the table is busy we give way, before the server looks for deadlocks (after a second), and try again in the
-    next gap: a tick reads these tables in many orders, and must not be the one that is called off. Each try waits
-    longer, for on a slow machine the calls of a tick take longer, too.
+    On a busy table each attempt gives up after lock_timeout, which stays below deadlock_timeout (1 s): so the switch is
+    canceled, never a tick. The timeout grows from 0.2 to 0.8 s, since calls of a tick take longer on slow machines.
     """
-    for attempt in stamina.retry_context(on=_IN_USE, attempts=200, wait_initial=0.1, wait_max=1.0, timeout=PATIENCE_S):
+    for attempt in stamina.retry_context(
+        on=_IN_USE, attempts=200, wait_initial=0.1, wait_max=1.0, timeout=SWITCH_TIMEOUT_S
+    ):
         with attempt, db.transaction():
             wait_ms = min(100 + 100 * attempt.num, 800)
             db.execute("select set_config('lock_timeout', %s, true)", [f"{wait_ms}ms"])

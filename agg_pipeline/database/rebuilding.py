@@ -1,4 +1,4 @@
-"""A rebuild of any length as a sequence of calls, each of which stays well under the statement limit."""
+"""Rebuild of a range of any length, as a sequence of calls that each stay under the statement timeout."""
 
 import datetime as dt
 import time
@@ -9,10 +9,11 @@ from agg_pipeline.database.models.base import Task
 from agg_pipeline.database.models.rebuild import LevelRebuild
 from agg_pipeline.errors import LeaseLost
 
-PATIENCE_S = 120.0
-"""How long another run's lease on the task is waited for."""
+LEASE_WAIT_S = 120.0
+"""Longest wait for a task that another run has leased, in seconds."""
 
-Tell = Callable[[dt.datetime], None]
+OnProgress = Callable[[dt.datetime], None]
+"""Called after each step with the time that has been reached."""
 
 
 def rebuild_steps(
@@ -21,23 +22,27 @@ def rebuild_steps(
     begin: dt.datetime,
     end: dt.datetime,
     dry_run: bool,
-    tell: Tell = lambda reached: None,
+    on_progress: OnProgress = lambda reached: None,
 ) -> Iterator[dict[str, LevelRebuild]]:
-    """Rebuild step by step, also what is built from ``task``; the figures of each step per timeframe.
+    """Rebuild [begin, end) of ``task`` and of the timeframes built from it; yield counts by timeframe for each step.
 
-    Raises LeaseLost if another run kept the task for two minutes.
+    Args:
+        dry_run: report what would change, change nothing.
+    Raises:
+        LeaseLost: another run held the lease of the task for LEASE_WAIT_S.
+        GatewayError: a step failed. Steps before it are committed.
     """
-    patient_until = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + LEASE_WAIT_S
     while begin < end:
         try:
             step = gateway.rebuild(task, begin, end, dry_run=dry_run)
-        except LeaseLost:  # another run is at work there
-            if time.monotonic() > patient_until:
+        except LeaseLost:  # another run has leased the task
+            if time.monotonic() > deadline:
                 raise
             time.sleep(1)
             continue
         yield step.levels
-        tell(step.next_from_utc)
+        on_progress(step.next_from_utc)
         if not step.has_more:
             return
-        begin, patient_until = step.next_from_utc, time.monotonic() + PATIENCE_S
+        begin, deadline = step.next_from_utc, time.monotonic() + LEASE_WAIT_S

@@ -1,4 +1,4 @@
-"""Data in: bar files, generated demo bars, trading sessions.
+"""Input of data: bar files, generated demo bars, trading sessions.
 
-Does not belong here: how bars are stored and marked for aggregation (the database functions).
+Does not belong here: how bars are stored and windows are invalidated (the database functions).
 """

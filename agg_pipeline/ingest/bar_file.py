@@ -1,10 +1,10 @@
-"""Reads files of raw bars, CSV or Parquet, gzipped or not: good rows in batches, bad rows one by one with their reason.
+"""Reader of raw bar files, CSV or Parquet, gzipped or not: valid rows in batches, rejected rows with their reason.
 
-Columns, in any order: symbol, ts_utc, open, high, low, close, volume and, if there, vwap and trade_count. ``ts_utc`` is
-the start of the bar in ISO 8601; a time with an offset is converted to UTC, one without is taken as UTC.
+Columns, in any order: symbol, ts_utc, open, high, low, close, volume and optionally vwap and trade_count. ``ts_utc`` is
+the start of the bar in ISO 8601; a time with an offset is converted to UTC, a time without one is taken as UTC.
 
-A bad row costs only itself; a file that cannot be read raises BarFileError. Memory holds one batch, and about five
-bytes for each bar to find repeats (more where bars lie hours apart).
+A bad row is rejected alone; a file that cannot be read raises BarFileError. Memory holds one batch, and about five
+bytes per bar to detect duplicates (more if bars lie hours apart).
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from agg_pipeline.ingest.bar_row import OPTIONAL, REQUIRED, BadRowError, BarRow, parse_bar, short
 from agg_pipeline.market.timeframes import Timeframe
 
-_LONGEST_LINE = 65_536  # bytes; a file without line ends must not fill the memory
-_BLOCK = 64  # bars that share one entry of the index of what was read
+_MAX_LINE = 65_536  # bytes; bounds the memory for a file without line ends
+_BLOCK = 64  # bars per entry of the index that detects duplicates
 _KNOWN = (*REQUIRED, *OPTIONAL)
 
-Row = tuple[int, Sequence[object] | str]  # its number and its fields, or why it has none
+Row = tuple[int, Sequence[object] | str]  # number of the row, and its fields or the reason why it has none
 
 
 @dataclass(frozen=True)
 class Reject:
-    """A row that is not a bar. ``number`` counts from 1: physical lines of a CSV file, data rows of a Parquet file."""
+    """A rejected row. ``number`` counts from 1: physical lines of a CSV file, data rows of a Parquet file."""
 
     unit: str
     number: int
@@ -48,19 +48,19 @@ class Reject:
 
 
 class BarFileError(ValueError):
-    """A file that cannot be read: which one, what is wrong, what to do."""
+    """A file cannot be read. The message names the file, what is wrong, and what to do."""
 
 
 class BarFile:
-    """One file of bars of ``base_timeframe``. Opening reads the header only, so a wrong file is known before any row.
+    """One file of bars of ``base_timeframe``. The constructor reads the header only, so that it fails before any row.
 
     Attributes:
-        size_bytes, position_bytes: progress; the second grows while ``batches`` reads.
-        ignored_columns: columns of the file that mean nothing here.
-        unit: what row numbers count, "line" or "row".
+        size_bytes, position_bytes: progress; position_bytes grows while ``batches`` reads.
+        ignored_columns: names of the columns that are not read.
+        unit: unit of row numbers, "line" (CSV) or "row" (Parquet).
 
     Raises:
-        BarFileError: unreadable, empty, not what its name says, not UTF-8, or without the required columns.
+        BarFileError: unreadable, empty, another format than its name says, not UTF-8, or a required column is missing.
     """
 
     def __init__(self, path: str | Path, base_timeframe: Timeframe) -> None:
@@ -83,20 +83,20 @@ class BarFile:
         self._places = [header.index(name) if name in header else None for name in _KNOWN]
 
     def batches(self, on_reject: Callable[[Reject], None], rows: int = 50_000) -> Iterator[list[BarRow]]:
-        """Good rows in the order of the file, at most ``rows`` at once; ``on_reject`` is called for each other row.
+        """Yield valid rows in the order of the file, at most ``rows`` per batch; call ``on_reject`` for each other row.
 
-        Of rows with the same symbol and time the first good one counts, the others are rejected.
+        Of rows with the same symbol and time the first valid one is used, the others are rejected.
 
         Raises:
-            BarFileError: the file is damaged further on. The batches before that were good.
+            BarFileError: the file is damaged. The batches before that are valid.
         """
-        seen: dict[tuple[str, int], array[int]] = {}
+        first_rows: dict[tuple[str, int], array[int]] = {}  # number of the row that holds each bar, 0: none
         batch: list[BarRow] = []
         for number, fields in itertools.islice(self._rows(), 1, None):
             try:
                 bar, place = parse_bar(self._values(fields), self.base_timeframe)
                 key = bar["canonical_symbol"], place // _BLOCK
-                block = seen.get(key) or seen.setdefault(key, array("I", bytes(4 * _BLOCK)))
+                block = first_rows.get(key) or first_rows.setdefault(key, array("I", bytes(4 * _BLOCK)))
                 if first := block[place % _BLOCK]:
                     raise BadRowError(f"repeats {self.unit} {first}")
                 block[place % _BLOCK] = number
@@ -117,7 +117,7 @@ class BarFile:
         return [None if place is None else fields[place] for place in self._places]
 
     def _rows(self) -> Generator[Row]:
-        """The header, then every row that is not blank."""
+        """Yield the header, then every row that is not blank."""
         try:
             self.size_bytes, self.position_bytes = self.path.stat().st_size, 0
             with self.path.open("rb") as file:
@@ -131,7 +131,7 @@ class BarFile:
             raise self._error(f"cannot be read ({exc.strerror or exc})", "Check the path and the disk") from exc
 
     def _open(self, file: IO[bytes]) -> Iterator[Row]:
-        """By content, since that cannot lie; a name that says otherwise is an error of whoever made the file."""
+        """Detect the format by content; a file name that contradicts it is an error."""
         magic = file.read(2)
         file.seek(0)
         if not magic:
@@ -150,16 +150,16 @@ class BarFile:
                 yield from self._csv_rows(cast(IO[bytes], plain), file)
 
     def _csv_rows(self, plain: IO[bytes], file: IO[bytes]) -> Iterator[Row]:
-        """A line is a row: no field of a bar spans lines, and so a quote left open harms only its own line."""
+        """Each line is a row: no field of a bar spans lines, so that an unclosed quote affects its own line only."""
         self.unit = "line"
         has_header = False
         for number in itertools.count(1):
-            line = plain.readline(_LONGEST_LINE)
+            line = plain.readline(_MAX_LINE)
             self.position_bytes = file.tell()
             if not line:
                 break
-            if len(line) == _LONGEST_LINE and not line.endswith(b"\n"):
-                raise self._error(f"has a line {number} of over {_LONGEST_LINE} bytes", "Is it a CSV file of bars?")
+            if len(line) == _MAX_LINE and not line.endswith(b"\n"):
+                raise self._error(f"has a line {number} of over {_MAX_LINE} bytes", "Is it a CSV file of bars?")
             fields = _fields(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
             if isinstance(fields, str) and not has_header:
                 raise self._error(f"has no readable header: line {number} {fields}", "Save it as CSV in UTF-8")
@@ -192,7 +192,7 @@ class BarFile:
 
 
 def _fields(line: bytes) -> list[str] | str:
-    """Fields of one line of CSV, none if it is blank, or what is wrong with it."""
+    """Fields of one line of CSV, empty if it is blank; or the reason why it cannot be parsed."""
     try:
         text = line.decode("utf-8").rstrip("\r\n")
         if '"' not in text:
@@ -205,7 +205,7 @@ def _fields(line: bytes) -> list[str] | str:
 
 
 class _Unreadable:
-    """A Parquet value that Python cannot hold, such as the year 30000; it is no text, no number and no time."""
+    """Stands for a Parquet value that Python cannot represent, such as a time in the year 30000."""
 
     def __repr__(self) -> str:
         return "that cannot be read"

@@ -1,8 +1,8 @@
-"""One row of a bar file, as text or as typed values, made into one bar; or the reason why it is none.
+"""Parser of one row of a bar file, text or typed values, into one bar.
 
-The rules are those of a valid source row in the database, so that what is loaded also counts: prices are finite and
+The rules are those of a valid source row in the database, so that every loaded row is aggregated: prices are finite and
 consistent, volume is unknown or finite and not negative, the time is on the grid. A vwap that is not finite and a
-negative trade count are unknown, as they are there.
+negative trade count become unknown.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from agg_pipeline.market.timeframes import ORIGIN, Timeframe
 
 REQUIRED = ("symbol", "ts_utc", "open", "high", "low", "close", "volume")
 OPTIONAL = ("vwap", "trade_count")
-_LARGEST_COUNT = 2**31 - 1  # an integer in the database
-_BELOW_MICROSECONDS = re.compile(r"[.,]\d{6}0*[1-9]")  # what datetime would cut off without a word
+_LARGEST_COUNT = 2**31 - 1  # type integer in the database
+_BELOW_MICROSECONDS = re.compile(r"[.,]\d{6}0*[1-9]")  # fromisoformat would drop these digits silently
 
 
 class BarRow(TypedDict):
-    """A good bar as the database takes it: JSON-ready, every number finite, None where a value is unknown."""
+    """A valid bar in the columns of data_bars: ready for JSON, all numbers finite, None for unknown values."""
 
     canonical_symbol: str
     ts_utc: str
@@ -37,14 +37,16 @@ class BarRow(TypedDict):
 
 
 class BadRowError(ValueError):
-    """The row is not a bar; the message says why."""
+    """The row is not a valid bar; the message is the reason."""
 
 
 def parse_bar(values: Sequence[object], timeframe: Timeframe) -> tuple[BarRow, int]:
-    """The bar of one row, and its place on the grid: bars of ``timeframe`` since ORIGIN.
+    """Parse one row. Returns the bar and its index on the grid, the number of ``timeframe`` windows since ORIGIN.
 
     Args:
         values: in the order of REQUIRED and OPTIONAL, as text or typed; None or empty text is unknown.
+    Raises:
+        BadRowError: the row is not a valid bar.
     """
     symbol, ts = _symbol(values[0]), _time(values[1])
     place, rest = divmod(ts - ORIGIN, timeframe.length)
@@ -103,7 +105,7 @@ def _time(value: object) -> dt.datetime:
 
 
 def _time_of_text(text: str) -> dt.datetime:
-    """Needs a date with dashes and a time of day: fromisoformat alone reads epoch numbers as dates in 1510."""
+    """Require a date with dashes and a time of day: fromisoformat alone parses epoch numbers as dates in 1510."""
     if len(text) < len("2001-01-01T00:00") or text[4] != "-" or _BELOW_MICROSECONDS.search(text):
         raise ValueError
     return dt.datetime.fromisoformat(text)
@@ -134,7 +136,7 @@ def _number(name: str, value: object) -> float | None:
         if isinstance(value, str):
             if value.isspace():
                 return None
-            if "_" in value or not value.isascii():  # Python reads 1_000 and other scripts' digits; a bar has neither
+            if "_" in value or not value.isascii():  # float() accepts 1_000 and non-ASCII digits
                 raise ValueError
             return float(value)
         if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
@@ -145,6 +147,6 @@ def _number(name: str, value: object) -> float | None:
 
 
 def short(value: object, most: int = 60) -> str:
-    """A value as a message shows it: quoted, and not too long."""
+    """A value for a message: quoted, and cut to ``most`` characters."""
     text = repr(value)
     return text if len(text) <= most else f"{text[:most]}..."

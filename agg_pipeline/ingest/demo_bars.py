@@ -1,7 +1,7 @@
-"""Made-up raw bars that look like a market: to try the pipeline before there is a feed.
+"""Generator of raw bars that resemble a market, to try the pipeline before there is a feed.
 
-A bar depends on its symbol, its time and the seed only, never on the range that was asked for. So a demo may add the
-next minutes to what it has, or ask again for an old day, and always sees one and the same market.
+A bar depends on its symbol, its time and the seed only, not on the requested range. So a demo can append minutes, or
+generate an old day again, and the bars always fit together.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from agg_pipeline.market.timeframes import ORIGIN, Timeframe, first_window
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
-_STEPS = 8  # prices within a bar, of which the first, highest, lowest and last are shown
+_STEPS = 8  # prices within a bar; open, high, low and close are taken from them
 _DAY = dt.timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class DemoAsset:
-    """A market to make bars of. ``volatility`` is that of a log price over a day, ``volume`` that of a usual bar."""
+    """Parameters of a generated market. ``volatility``: of the log price over a day; ``volume``: of a typical bar."""
 
     symbol: str
     asset_class: str
@@ -48,11 +48,11 @@ DEMO_ASSETS: Mapping[str, DemoAsset] = MappingProxyType(
 
 
 def generate(symbol: str, start: dt.datetime, end: dt.datetime, seed: int = 7) -> pd.DataFrame:
-    """Raw bars of one of DEMO_ASSETS that start in ``[start, end)``, in the columns of ``data_bars``, sorted by time.
+    """Generate the raw bars of one of DEMO_ASSETS that start in ``[start, end)``: columns of data_bars, sorted by time.
 
-    EURUSD trades from Sunday 17:00 to Friday 17:00 New York, lacks some minutes in quiet hours and has no real volume;
-    BTCUSD always trades, with bursts, and is out from 03:10 to 03:30 UTC each Wednesday; DE40 has 5m bars of Monday to
-    Friday 09:00 to 17:30 Frankfurt.
+    EURUSD trades from Sunday 17:00 to Friday 17:00 New York, lacks some minutes in quiet hours and has no volume;
+    BTCUSD always trades, with bursts, but for an outage from 03:10 to 03:30 UTC each Wednesday; DE40 has 5m bars from
+    Monday to Friday, 09:00 to 17:30 Frankfurt.
 
     Raises:
         KeyError: the symbol is none of DEMO_ASSETS.
@@ -91,7 +91,7 @@ def _day(asset: DemoAsset, number: int, seed: int) -> pd.DataFrame:
         }
     )
     is_open, is_quiet = _hours(asset, ts)
-    if asset.asset_class == "fx":  # quotes, not trades: no volume, and in quiet hours not always a quote
+    if asset.asset_class == "fx":  # quotes, not trades: no volume, and some minutes of quiet hours lack a quote
         bars["vol"] = np.where(is_quiet, np.nan, 0.0)
         bars["vwap"], bars["trade_count"] = np.nan, pd.array([pd.NA] * count, dtype="Int64")
         is_open &= rng.random(count) >= np.where(is_quiet, 0.04, 0.0005)
@@ -99,27 +99,29 @@ def _day(asset: DemoAsset, number: int, seed: int) -> pd.DataFrame:
 
 
 def _prices(asset: DemoAsset, number: int, seed: int, rng: np.random.Generator, activity: Floats) -> Floats:
-    """One row for each bar: its open, then _STEPS prices; the open is the last price of the bar before."""
+    """Prices, one row per bar: its open, then _STEPS prices. The open is the last price of the bar before."""
     pace = np.repeat(activity, _STEPS)
     steps = rng.standard_normal(pace.size) * pace * asset.volatility / np.sqrt((pace**2).sum())
     begin, end = _anchor(asset, number, seed), _anchor(asset, number + 1, seed)
     passed = np.cumsum(pace**2) / (pace**2).sum()
     walk = np.cumsum(steps)
-    path = np.concatenate([[begin], begin + walk + passed * (end - begin - walk[-1])])  # it meets the next day's begin
+    path = np.concatenate(
+        [[begin], begin + walk + passed * (end - begin - walk[-1])]
+    )  # ends at the first price of the next day
     rows = np.arange(activity.size)[:, None] * _STEPS + np.arange(_STEPS + 1)
     prices: Floats = np.round(np.exp(path), asset.decimals)[rows]
     return prices
 
 
 def _anchor(asset: DemoAsset, number: int, seed: int) -> float:
-    """Log price at the start of a day: slow waves, so that any day is known without the days before it."""
+    """Log price at the start of a day: a sum of slow waves, so that it does not depend on the days before."""
     size, days = np.array([1, 3, 6]), np.array([5.3, 23, 97])
     waves = size * np.sin(2 * np.pi * number / days + _rng(asset, seed).uniform(0, 2 * np.pi, 3))
     return float(np.log(asset.price) + asset.volatility * waves.sum())
 
 
 def _season(ts: pd.DatetimeIndex) -> Floats:
-    """How busy a time of day is: most when London and New York both are at work, least after New York."""
+    """Activity by time of day: highest while London and New York overlap, lowest after New York closes."""
     hour = (ts.hour + ts.minute / 60).to_numpy(dtype="float64")
     busy: Floats = 0.3 + 0.6 * np.exp(-(((hour - 8) / 2) ** 2)) + 1.1 * np.exp(-(((hour - 14.5) / 2.5) ** 2))
     return busy
@@ -133,7 +135,7 @@ def _bursts(rng: np.random.Generator, count: int) -> Floats:
 
 
 def _hours(asset: DemoAsset, ts: pd.DatetimeIndex) -> tuple[Flags, Flags]:
-    """Whether bars are there, and whether the market is quiet, by the clock of the market."""
+    """Whether the market is open, and whether it is quiet, by its local time."""
     local = ts.tz_convert(asset.time_zone)
     weekday, minute = np.asarray(local.day_of_week), np.asarray(local.hour * 60 + local.minute)
     evening = minute >= 17 * 60
@@ -141,8 +143,8 @@ def _hours(asset: DemoAsset, ts: pd.DatetimeIndex) -> tuple[Flags, Flags]:
         is_closed = ((weekday == 4) & evening) | (weekday == 5) | ((weekday == 6) & ~evening)
         return ~is_closed, evening & (minute < 20 * 60)
     if asset.asset_class == "crypto":
-        is_out = (weekday == 2) & (minute >= 190) & (minute < 210)
-        return ~is_out, np.zeros(len(ts), dtype=bool)
+        is_outage = (weekday == 2) & (minute >= 190) & (minute < 210)
+        return ~is_outage, np.zeros(len(ts), dtype=bool)
     return (weekday < 5) & (minute >= 9 * 60) & (minute < 17 * 60 + 30), np.zeros(len(ts), dtype=bool)
 
 

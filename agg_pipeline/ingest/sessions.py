@@ -1,4 +1,4 @@
-"""Trading sessions into the database: which calendars are filled, how far ahead, how often."""
+"""Upload of trading sessions to the database: which calendars, how far ahead, how often."""
 
 import datetime as dt
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ REFRESH_AFTER = dt.timedelta(days=30)
 def refresh(
     gateway: AggGateway, *, dry_run: bool, names: tuple[str, ...] = (), now: dt.datetime | None = None
 ) -> Iterator[CalendarChange]:
-    """Fill or plan the sessions of all calendars that assets follow, or of ``names``, up to YEARS_AHEAD.
+    """Upload the sessions of all calendars that assets follow, or of ``names``, up to YEARS_AHEAD; yield the changes.
 
-    Bars whose expected count changes are marked by the database and rebuilt by the next ticks.
+    The database invalidates windows whose expected count changes; the next ticks rebuild them. ``dry_run`` only reports.
     """
     last_year = (now or dt.datetime.now(dt.UTC)).year + YEARS_AHEAD
     for name in names or [use.calendar for use in gateway.calendars().calendars if use.calendar != ALWAYS_OPEN]:
@@ -24,7 +24,7 @@ def refresh(
 
 
 def is_stale(use: CalendarUse, now: dt.datetime) -> bool:
-    """Whether a calendar that assets follow has no sessions yet, or was last filled longer ago than REFRESH_AFTER."""
+    """Whether the sessions of a calendar were never uploaded, or longer ago than REFRESH_AFTER."""
     if use.calendar == ALWAYS_OPEN:
         return False
     return use.refreshed_at is None or now - use.refreshed_at > REFRESH_AFTER

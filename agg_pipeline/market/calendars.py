@@ -1,4 +1,4 @@
-"""Trading calendars: when a market is open, from our own rule for FX and from exchange_calendars."""
+"""Trading calendars: the sessions of a market, by our own rule for FX and from exchange_calendars for exchanges."""
 
 import datetime as dt
 import warnings
@@ -15,26 +15,26 @@ _NEW_YORK = ZoneInfo("America/New_York")
 
 
 class CalendarError(RuntimeError):
-    """The sessions of a calendar cannot be had; the message names it and says what to do."""
+    """There is no such calendar; the message names it and lists the ones to use."""
 
 
 class Calendar(BaseModel):
-    """Sessions [open, close) that touch [from_utc, to_utc), all, in order."""
+    """All sessions [open, close) that overlap [from_utc, to_utc), in order of time."""
 
     model_config = ConfigDict(frozen=True)
 
     calendar: str
     from_utc: AwareDatetime
     to_utc: AwareDatetime
-    version: str = Field(description="Where the sessions come from.")
+    version: str = Field(description="Source of the sessions: package and version.")
     sessions: list[tuple[AwareDatetime, AwareDatetime]]
 
 
 def sessions_of(calendar: str, *, first_year: int = FIRST_YEAR, last_year: int) -> Calendar:
-    """All sessions of the years first_year to last_year, or of those among them that are known.
+    """Sessions of the years first_year to last_year, cut to the years that exchange_calendars knows.
 
     Raises:
-        CalendarError: there is no such calendar.
+        CalendarError: exchange_calendars has no calendar of this name.
     """
     begin, end = (dt.datetime(year, 1, 1, tzinfo=dt.UTC) for year in (first_year, last_year + 1))
     if calendar == FX:
@@ -45,7 +45,7 @@ def sessions_of(calendar: str, *, first_year: int = FIRST_YEAR, last_year: int) 
 
 
 def _fx_weeks(begin: dt.datetime, end: dt.datetime) -> Iterator[tuple[dt.datetime, dt.datetime]]:
-    """From Sunday to Friday, 17:00 in New York, whatever that is in UTC; holidays only make it quiet, never closed."""
+    """One session a week, from Sunday to Friday 17:00 in New York; FX trades on holidays, too."""
     five = dt.time(17, tzinfo=_NEW_YORK)
     sunday = begin.date() - dt.timedelta(days=begin.isoweekday() % 7)
     while (opens := dt.datetime.combine(sunday, five).astimezone(dt.UTC)) < end:
@@ -56,16 +56,16 @@ def _fx_weeks(begin: dt.datetime, end: dt.datetime) -> Iterator[tuple[dt.datetim
 
 
 def _exchange(calendar: str, begin: dt.datetime, end: dt.datetime) -> Calendar:
-    import exchange_calendars as xc  # a second, which only those should pay who ask for an exchange
+    import exchange_calendars as xc  # here, since it takes a second to load and FX does not need it
     import pandas as pd
     from exchange_calendars.errors import InvalidCalendarName
 
     day = pd.Timedelta(days=1)
     first, last = pd.Timestamp(begin.date()), pd.Timestamp(end.date()) - day
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of pandas, for the library's authors
+        warnings.simplefilter("ignore", DeprecationWarning)  # exchange_calendars calls deprecated pandas functions
         try:
-            # Only the class knows how far its holidays are known; asking for more is an error.
+            # The class holds the range of its known holidays; a request beyond it is an error.
             kind = type(xc.get_calendar(calendar))
         except InvalidCalendarName:
             raise CalendarError(

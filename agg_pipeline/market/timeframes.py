@@ -1,8 +1,8 @@
-"""The timeframes, and the windows that they cut time into: pure UTC arithmetic.
+"""Timeframes and their windows: pure UTC arithmetic.
 
-A window is half-open, ``[start, start + length)``, and counted from Monday 2001-01-01 00:00 UTC, as in the database. A
-bar's time is the start of its window. Every function takes an aware UTC time and refuses any other, for a naive or
-local time here would put bars into the wrong window without a word.
+A window is half-open, ``[start, start + length)``, and aligned to Monday 2001-01-01 00:00 UTC, as in the database. The
+time of a bar is the start of its window. Every function requires an aware UTC time and raises ValueError for any other:
+a naive or local time would silently select the wrong window.
 """
 
 import datetime as dt
@@ -16,7 +16,7 @@ _UNIT_MINUTES = {"m": 1, "h": 60, "d": 1440}
 
 
 class Timeframe(StrEnum):
-    """Length of a bar, by the name that it has in the database: ``Timeframe("15m")``."""
+    """Length of a bar, by its name in the database: ``Timeframe("15m")``."""
 
     M1 = "1m"
     M5 = "5m"
@@ -47,11 +47,11 @@ LADDER: Mapping[Timeframe, Timeframe] = MappingProxyType(
         Timeframe.D1: Timeframe.H1,
     }
 )
-"""Target timeframe -> the timeframe that it is built from; a source stands before what is built from it."""
+"""Target timeframe -> source timeframe, in the order of building: each source comes before its targets."""
 
 
 def ladder_from(base: Timeframe) -> dict[Timeframe, Timeframe]:
-    """The part of LADDER that an asset with raw bars of ``base`` (1m or 5m) has, in the order of building."""
+    """The part of LADDER that is built for an asset with raw bars of ``base`` (1m or 5m), in the order of building."""
     if base not in (Timeframe.M1, Timeframe.M5):
         raise ValueError(f"no ladder starts at {base}: raw bars are 1m or 5m")
     return {target: source for target, source in LADDER.items() if source.minutes >= base.minutes}
@@ -64,7 +64,7 @@ def window_start(ts: dt.datetime, timeframe: Timeframe) -> dt.datetime:
 
 
 def next_window(ts: dt.datetime, timeframe: Timeframe) -> dt.datetime:
-    """Start of the window after the one that holds ``ts``; also the end of that one."""
+    """Start of the window after the one that holds ``ts``, which is the end of that one."""
     return window_start(ts, timeframe) + timeframe.length
 
 
@@ -77,7 +77,7 @@ def first_window(start: dt.datetime, timeframe: Timeframe) -> dt.datetime:
 def _require_utc(ts: dt.datetime) -> dt.datetime:
     offset = ts.utcoffset()
     if offset is None:
-        raise ValueError(f"{ts.isoformat()} has no time zone; windows are in UTC, so say which: ts.replace(tzinfo=UTC)")
+        raise ValueError(f"{ts.isoformat()} has no time zone; if it is UTC, set it: ts.replace(tzinfo=UTC)")
     if offset:
         raise ValueError(f"{ts.isoformat()} is not in UTC; convert it: ts.astimezone(UTC)")
-    return ts.astimezone(dt.UTC)  # London is at offset 0 in winter, yet its clock changes between two windows
+    return ts.astimezone(dt.UTC)  # London has offset 0 in winter, but adding a window would cross its clock change

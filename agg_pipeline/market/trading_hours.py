@@ -1,4 +1,4 @@
-"""When bars of a symbol are expected, in numpy: the other answer to the question that ``_agg_slots`` answers in SQL."""
+"""Which bars of a symbol are expected, in numpy: the same rule as the SQL function ``_agg_slots``, written apart."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 @dataclass(frozen=True)
 class Schedule:
-    """In ``span`` the market is open in these sessions only, which are in order and apart, and reach over its ends."""
+    """Sessions of one calendar in ``span``: sorted, disjoint, and including those that overlap its ends."""
 
     span: Span
     sessions: Sequence[Span]
@@ -25,18 +25,18 @@ class Schedule:
 
 @dataclass(frozen=True)
 class TradingHours:
-    """The calendars that a symbol follows, one after the other; at any time that none speaks of it is open."""
+    """Calendars that a symbol follows, each in its own span of time; outside of all spans the market counts as open."""
 
     schedules: Sequence[Schedule] = ()
 
     def expects(self, slots: pd.Series[pd.Timestamp], length: dt.timedelta) -> npt.NDArray[np.bool_]:
-        """Whether a bar is expected in each slot [ts, ts + length): some of it lies in a session."""
+        """Whether a bar is expected in each slot [ts, ts + length): whether the slot overlaps a session."""
         return self._expects(_all_us(slots), length // _US)
 
     def count(
         self, windows: pd.Series[pd.Timestamp], length: dt.timedelta, slot: dt.timedelta
     ) -> npt.NDArray[np.int64]:
-        """Slots of each window [ts, ts + length) in which a bar is expected."""
+        """Number of slots of length ``slot`` in each window [ts, ts + length) in which a bar is expected."""
         slots = _all_us(windows)[:, np.newaxis] + np.arange(0, length // _US, slot // _US, dtype=np.int64)
         counts: npt.NDArray[np.int64] = self._expects(slots, slot // _US).sum(axis=1)
         return counts
@@ -47,7 +47,7 @@ class TradingHours:
             begin, end = (_us(bound) for bound in schedule.span)
             opens = np.array([_us(opens) for opens, _ in schedule.sessions], dtype=np.int64)
             closes = np.array([-(2**62), *(_us(closes) for _, closes in schedule.sessions)], dtype=np.int64)
-            # The last session that opens before the slot ends is the only one that may still be open in it.
+            # Of the sessions that open before the slot ends, only the last one can still be open in it.
             is_open = closes[np.searchsorted(opens, slots + length)] > slots
             expected &= is_open | (slots < begin) | (slots >= end)
         return expected

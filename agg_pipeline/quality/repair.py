@@ -88,7 +88,7 @@ def repair(
     Raises:
         LeaseLost: another run kept a task for two minutes. What was mended before stays.
     """
-    bad = gateway.mend_cursors(symbols or None, dry_run=not apply)
+    bad = gateway.repair_cursors(symbols or None, dry_run=not apply)
     done = Repair(cursors=bad)
     for _, tasks in itertools.groupby(gateway.health(symbols or None), key=lambda task: task.symbol):
         own = []

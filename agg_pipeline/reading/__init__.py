@@ -1,4 +1,4 @@
-"""Bars out: pages of bars as data frames, charts.
+"""Reading of stored bars: pages of bars as data frames, charts.
 
-Does not belong here: judging bars (quality).
+Does not belong here: checks of bars (quality).
 """

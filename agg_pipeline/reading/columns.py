@@ -1,4 +1,4 @@
-"""Columns of bars as data frames, by the names that they have in the database."""
+"""Columns of data frames of bars, by their names in the database."""
 
 KEY = ["canonical_symbol", "timeframe", "ts_utc"]
 PRICES = ["open", "high", "low", "close"]

@@ -1,7 +1,7 @@
-"""Bars as a page to look around in: candles over volume by plotly, in one file that needs nothing from elsewhere.
+"""Interactive chart of bars: candles and volume by plotly, in one self-contained HTML file.
 
-Belongs here: what is drawn and how. Which bars and which gaps: the caller. A picture for a page of Dagster, or to put
-into a document: picture.
+Belongs here: what is drawn and how. Does not belong here: which bars and gaps to draw (the caller), the small chart for
+pages of Dagster and documents (svg_chart).
 """
 
 import datetime as dt
@@ -17,14 +17,14 @@ _GAPS = {"missing": "#ef5350", "quiet": "#808a99"}
 
 
 def candles_html(bars: pd.DataFrame, gaps: Sequence[Gap], *, title: str, length: dt.timedelta) -> str:
-    """A page with candles and volume; poor bars are orange, missing runs red, quiet ones grey; closed take no room.
+    """HTML page with candles and volume. Poor bars are orange, missing bars red, quiet gaps grey; closed time is cut out.
 
     Args:
         bars: rows of one symbol and timeframe with ts_utc, open, high, low, close, vol and, if known, quality_score.
-        gaps: runs of missing bars in their range.
-        length: of a window.
+        gaps: gaps in the source of these bars, in their range.
+        length: length of a window.
     """
-    import plotly.graph_objects as go  # takes half a second to load
+    import plotly.graph_objects as go  # here, since it takes half a second to load
     from plotly.subplots import make_subplots
 
     rows = bars.sort_values("ts_utc")
@@ -35,10 +35,10 @@ def candles_html(bars: pd.DataFrame, gaps: Sequence[Gap], *, title: str, length:
         if part.empty:
             continue
         candles = {price: part[price] for price in _PRICES}
-        said = "quality " + scores[part.index].astype(str)
+        hover = "quality " + scores[part.index].astype(str)
         figure.add_trace(
             go.Candlestick(
-                x=part["ts_utc"], **candles, name=name, increasing_line_color=up, decreasing_line_color=down, text=said
+                x=part["ts_utc"], **candles, name=name, increasing_line_color=up, decreasing_line_color=down, text=hover
             ),
             row=1,
             col=1,
@@ -50,7 +50,7 @@ def candles_html(bars: pd.DataFrame, gaps: Sequence[Gap], *, title: str, length:
     figure.add_trace(
         go.Bar(x=rows["ts_utc"], y=rows["vol"], marker_color=colours, name="volume", showlegend=False), row=2, col=1
     )
-    half = length / 2  # a candle stands around the start of its window
+    half = length / 2  # plotly centres a candle on the start of its window
     for gap in gaps:
         if gap.kind in _GAPS:
             figure.add_vrect(
@@ -62,6 +62,6 @@ def candles_html(bars: pd.DataFrame, gaps: Sequence[Gap], *, title: str, length:
         for gap in closed
     ]
     figure.update_xaxes(rangebreaks=breaks, rangeslider_visible=False)
-    title += "<br><sup>red stripes: bars are missing, grey: nobody traded; orange: poor bars</sup>"
+    title += "<br><sup>red stripes: missing bars; grey: no trades; orange: bars of poor quality</sup>"
     figure.update_layout(title=title, template="plotly_white", height=720, hovermode="x", bargap=0.2)
     return str(figure.to_html(include_plotlyjs=True, full_html=True))

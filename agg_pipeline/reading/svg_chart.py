@@ -1,6 +1,6 @@
-"""Bars as a picture: a small SVG of candles and volume, for a page that shows Markdown.
+"""Static chart of bars: a small SVG of candles and volume, for pages that show Markdown.
 
-Belongs here: what is drawn and how. Which bars, and which windows should have one: the caller.
+Belongs here: what is drawn and how. Does not belong here: which bars to draw, and where bars are expected (the caller).
 """
 
 import base64
@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 
 WIDTH, HEIGHT = 760, 300
-NEWEST = 60  # bars in a picture
-_LEFT, _RIGHT, _TOP, _BOTTOM = 8, 76, 28, 22  # margins; prices stand on the right, times below
-_VOLUME = 44  # height of the volumes
-_WIDEST_GAP = 3  # windows; a weekend is no wider than that
-UP, DOWN, POOR, _GREY = "#26a69a", "#ef5350", "#f5a623", "#808a99"  # all of them read on white and on black
+NEWEST = 60  # most bars of a chart
+_LEFT, _RIGHT, _TOP, _BOTTOM = 8, 76, 28, 22  # margins; price labels on the right, times below
+_VOLUME = 44  # height of the volume bars
+_WIDEST_GAP = 3  # windows; longer gaps, such as a weekend, are drawn this wide
+UP, DOWN, POOR, _GREY = "#26a69a", "#ef5350", "#f5a623", "#808a99"  # readable on white and on black
 _STYLE = f"""
 text{{font:11px system-ui,sans-serif;fill:{_GREY}}} .title{{font-size:13px;font-weight:600}}
 .up{{fill:{UP};stroke:{UP}}} .down{{fill:{DOWN};stroke:{DOWN}}} .poor{{fill:{POOR};stroke:{POOR}}}
@@ -27,25 +27,25 @@ text{{font:11px system-ui,sans-serif;fill:{_GREY}}} .title{{font-size:13px;font-
 
 @dataclass(frozen=True)
 class _Slot:
-    """A place on the axis of time: ``bar`` is its row, None for a gap; ``width`` is in windows."""
+    """Position on the time axis. ``bar``: row of the bar, None for a gap; ``width`` in windows; ``text``: tooltip."""
 
     x: float
     width: int
     bar: int | None
-    said: str
+    text: str
 
 
 def candles_svg(
     bars: pd.DataFrame, *, title: str, gaps: Collection[dt.datetime] | None = None, newest: int = NEWEST
 ) -> str:
-    """Candles over volume of the newest bars; poor ones and gaps marked; each says its figures under the mouse.
+    """SVG of candles and volume of the newest bars. Poor bars and gaps are marked; tooltips show the figures.
 
     Args:
         bars: rows of one symbol and timeframe with ts_utc, open, high, low, close, vol and, if known, quality_score
             (0 or less is poor), in any order; a bar without finite prices is drawn as a gap.
-        gaps: starts of windows that should have a bar and have none; what else is missing takes no room. None: all
-            windows between two bars.
-        newest: how many bars at most.
+        gaps: starts of windows that should have a bar and have none; other windows without a bar are left out. None:
+            all windows between two bars count as gaps.
+        newest: most bars to draw.
     """
     rows = bars.sort_values("ts_utc").drop_duplicates("ts_utc").tail(newest).reset_index(drop=True)
     prices = rows[["open", "high", "low", "close"]].astype("float64").replace([np.inf, -np.inf], np.nan)
@@ -60,7 +60,7 @@ def candles_svg(
     room = (high - low) * 0.04 or abs(high) * 0.01 or 1.0
     low, high = low - room, high + room
     floor = HEIGHT - _BOTTOM
-    bottom = floor - _VOLUME - 6  # of the prices
+    bottom = floor - _VOLUME - 6  # of the price area
     volumes = rows["vol"].astype("float64").where(lambda vol: (vol > 0) & (vol < np.inf)).fillna(0)
 
     def y(price: float) -> float:
@@ -77,14 +77,14 @@ def candles_svg(
         if slot.bar is None:
             parts.append(
                 f'<rect class="gap" x="{x:.1f}" y="{_TOP}" width="{width:.1f}" height="{floor - _TOP}">'
-                f"<title>{escape(slot.said)}</title></rect>"
+                f"<title>{escape(slot.text)}</title></rect>"
             )
             continue
         first, top, under, last = (float(price) for price in prices.to_numpy()[slot.bar])
         kind = "poor" if is_poor[slot.bar] else "up" if last >= first else "down"
         middle, body = x + width / 2, max(1.0, abs(y(first) - y(last)))
         parts.append(
-            f'<g class="candle {kind}"><title>{escape(slot.said)}</title>'
+            f'<g class="candle {kind}"><title>{escape(slot.text)}</title>'
             f'<path d="M{middle:.1f} {y(top):.1f}V{y(under):.1f}"/>'
             f'<rect x="{x + width * 0.15:.1f}" y="{min(y(first), y(last)):.1f}" width="{width * 0.7:.1f}" '
             f'height="{body:.1f}"/></g>'
@@ -103,28 +103,28 @@ def candles_svg(
 
 
 def as_markdown(svg: str) -> str:
-    """The picture as a Markdown image that needs nothing from elsewhere, for ``dagster.MetadataValue.md``."""
+    """The SVG as a self-contained Markdown image, for ``dagster.MetadataValue.md``."""
     return f"![candles](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
 
 
 def _slots(rows: pd.DataFrame, is_drawn: "pd.Series[bool]", gaps: Collection[dt.datetime] | None) -> list[_Slot]:
-    """Bars and runs of missing windows in order of time."""
+    """Bars and gaps in order of time."""
     times = rows["ts_utc"]
     length = times.diff().min()
     slots: list[_Slot] = []
 
-    def add(width: int, bar: int | None, said: str) -> None:
-        slots.append(_Slot(slots[-1].x + slots[-1].width if slots else 0, width, bar, said))
+    def add(width: int, bar: int | None, text: str) -> None:
+        slots.append(_Slot(slots[-1].x + slots[-1].width if slots else 0, width, bar, text))
 
     for n, row in enumerate(rows.itertuples()):
         if n:
             missing = _missing(times[n - 1], times[n], length, gaps)
             if missing:
                 windows = "1 window" if missing == 1 else f"{missing} windows"
-                said = (
+                text = (
                     f"{windows} without a bar between {times[n - 1]:%Y-%m-%d %H:%M} and {times[n]:%Y-%m-%d %H:%M} UTC"
                 )
-                add(min(missing, _WIDEST_GAP), None, said)
+                add(min(missing, _WIDEST_GAP), None, text)
         figures = f"{row.ts_utc:%Y-%m-%d %H:%M} UTC  O {row.open} H {row.high} L {row.low} C {row.close} V {row.vol}"
         add(1, n if is_drawn[n] else None, figures)
     return slots

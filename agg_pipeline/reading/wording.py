@@ -1,6 +1,6 @@
-"""How counts are said."""
+"""Wording of counts in messages."""
 
 
 def counted(number: int, noun: str) -> str:
-    """``1 task``, ``3 tasks``."""
+    """A number with its noun: ``1 task``, ``3,000 tasks``. For nouns with a plural in s."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

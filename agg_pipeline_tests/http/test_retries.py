@@ -63,7 +63,7 @@ def test_what_may_heal_is_tried_again_and_each_try_is_one_line(
     assert len(asked) == 3
     lines = [record.getMessage() for record in caplog.records]
     assert [line.split(" m. ")[0] for line in lines] == ["agg_contract failed: PGRST001", "agg_contract failed: 40P01"]
-    assert all("\n" not in line and KEY not in line and " Trying again in " in line for line in lines)
+    assert all("\n" not in line and KEY not in line and " Retrying in " in line for line in lines)
 
 
 @pytest.mark.parametrize("wish", [None, "0"])

@@ -1,7 +1,7 @@
-"""The database as the pipeline sees it: one typed method per database function.
+"""Database functions as typed Python methods, one method per function.
 
-Belongs here: names of functions and parameters, the models of what they return, smaller calls where one is too much.
-Does not: when to call (aggregation and above), how a call travels (transport), what the database decides.
+Belongs here: names of functions and parameters, the models of their results, splitting a call that is too large.
+Does not belong here: when to call (aggregation and above), how a call is sent (transport), what the database decides.
 """
 
 from agg_pipeline.database.gateway.assets import AssetCalls
@@ -16,7 +16,7 @@ __all__ = ["CONTRACT", "FUNCTIONS", "AggGateway"]
 
 
 class AggGateway(TaskCalls, RunCalls, AssetCalls, BarCalls, CorrectionCalls, OperationCalls):
-    """Every method raises TransientError or PermanentError (LeaseLost for AG001), and nothing else.
+    """Calls of all database functions. Methods raise TransientError or PermanentError (LeaseLost for AG001) only.
 
-    ``now`` is None except in a replay: the database's clock counts, so a wrong clock here does no harm.
+    ``now`` is None except in tests and replays: the database then uses its own clock, not that of this machine.
     """

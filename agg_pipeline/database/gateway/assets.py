@@ -1,4 +1,4 @@
-"""Assets, their raw bars and their trading calendars."""
+"""Calls for assets, their raw bars and their trading calendars."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from agg_pipeline.market.calendars import Calendar
 
 
 class AssetCalls(Calls):
-    """Calls about assets."""
+    """Register assets, load raw bars, maintain trading calendars."""
 
     def register_asset(self, symbol: str, *, start: dt.datetime, base_timeframe: str) -> SyncResult:
         """Register an asset if it is new and create its tasks, which begin at ``start`` (agg_register_asset)."""
@@ -19,19 +19,19 @@ class AssetCalls(Calls):
         )
 
     def load_bars(self, bars: Sequence[dict[str, object]], *, timeframe: str, source: str) -> LoadResult:
-        """Upsert raw bars (agg_load_bars); keys are the columns of data_bars."""
+        """Upsert raw bars, one dict per bar with the columns of data_bars as keys (agg_load_bars)."""
         return self._call("agg_load_bars", LoadResult, p_bars=list(bars), p_timeframe=timeframe, p_source=source)
 
     def calendars(self) -> Calendars:
-        """Trading calendars that assets follow, and how far their sessions are known (agg_calendars)."""
+        """Calendars that assets follow, the range of their sessions, and proposed changes (agg_calendars)."""
         return self._call("agg_calendars", Calendars)
 
     def refresh_calendar(self, calendar: Calendar, *, dry_run: bool) -> CalendarChange:
-        """Replace a calendar's sessions in the range that it covers, or plan to (agg_refresh_calendar)."""
+        """Replace the sessions of a calendar in its range; ``dry_run`` only reports (agg_refresh_calendar)."""
         return self._call(
             "agg_refresh_calendar", CalendarChange, p_calendar=calendar.model_dump(mode="json"), p_dry_run=dry_run
         )
 
     def set_calendar(self, symbol: str, calendar: str, *, begin: dt.datetime | None = None) -> None:
-        """From ``begin`` on (a midnight UTC; None: always) the symbol follows this calendar (agg_set_calendar)."""
+        """Make a symbol follow a calendar from ``begin`` on, a UTC midnight; None: always (agg_set_calendar)."""
         self._call("agg_set_calendar", object, p_symbol=symbol, p_calendar=calendar, p_from_utc=begin)

@@ -1,4 +1,4 @@
-"""Stored bars: counted, read page by page, explained; missing and misplaced ones."""
+"""Calls that read bars: counts, pages, explanations, gaps, misplaced rows."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from agg_pipeline.database.models.gaps import GapReport, Misplaced
 
 
 class BarCalls(Calls):
-    """Calls that read bars."""
+    """Read and count stored bars, find gaps, explain a window."""
 
     def bar_summary(
         self,
@@ -19,7 +19,7 @@ class BarCalls(Calls):
         begin: dt.datetime | None = None,
         end: dt.datetime | None = None,
     ) -> list[BarSummary]:
-        """Live derived bars per task, all or those in [begin, end) (agg_bar_summary)."""
+        """Count live derived bars per task, all or those in [begin, end) (agg_bar_summary)."""
         return self._call(
             "agg_bar_summary",
             list[BarSummary],
@@ -29,23 +29,23 @@ class BarCalls(Calls):
         )
 
     def bars_by_day(self, symbols: Sequence[str], begin: dt.datetime, end: dt.datetime) -> list[DayOfBars]:
-        """Live derived bars of symbols in [begin, end), per timeframe and day, by quality (agg_bars_by_day)."""
+        """Count live derived bars in [begin, end) per timeframe, day and quality (agg_bars_by_day)."""
         return self._call("agg_bars_by_day", list[DayOfBars], p_symbols=list(symbols), p_from_utc=begin, p_to_utc=end)
 
     def bars_page(self, symbol: str, begin: dt.datetime, end: dt.datetime) -> BarsPage:
-        """Raw and live derived bars of a symbol in [begin, end), as they stood at one moment (agg_bars_page)."""
+        """Read raw and live derived bars of a symbol in [begin, end) from one snapshot (agg_bars_page)."""
         return self._call("agg_bars_page", BarsPage, p_symbol=symbol, p_from_utc=begin, p_to_utc=end)
 
     def gaps(self, task: Task, begin: dt.datetime, end: dt.datetime) -> GapReport:
-        """Runs of absent source bars of a task and what they mean; rejected and late rows counted (agg_gap_report)."""
+        """Find gaps in the source of a task; count its found, rejected and late rows (agg_gap_report)."""
         return self._call(
             "agg_gap_report", GapReport, p_symbol=task.symbol, p_tf=task.timeframe, p_from_utc=begin, p_to_utc=end
         )
 
     def explain(self, task: Task, time: dt.datetime) -> Explanation:
-        """All that is known of the window that holds a time (agg_explain)."""
+        """Explain the window that contains a time (agg_explain)."""
         return self._call("agg_explain", Explanation, p_symbol=task.symbol, p_tf=task.timeframe, p_time_utc=time)
 
     def misplaced_rows(self, symbol: str, begin: dt.datetime, end: dt.datetime) -> list[Misplaced]:
-        """Rows of a symbol in [begin, end) in a table where nothing reads them, or twice (agg_misplaced_rows)."""
+        """Find rows of a symbol in [begin, end) that no task reads, or duplicates (agg_misplaced_rows)."""
         return self._call("agg_misplaced_rows", list[Misplaced], p_symbol=symbol, p_from_utc=begin, p_to_utc=end)

@@ -1,4 +1,4 @@
-"""What all methods of the gateway share: the way to the database, and the check that it is one that we can use."""
+"""Base of the gateway: calls a database function over a transport, and checks the version of the database."""
 
 from collections.abc import Collection
 from typing import TypeVar
@@ -9,7 +9,7 @@ from agg_pipeline.errors import GatewayError, PermanentError
 T = TypeVar("T")
 
 CONTRACT = 1
-"""Version of the database functions that this package calls (``agg_contract``)."""
+"""Version of the database functions that this package requires, as ``agg_contract`` returns it."""
 
 FUNCTIONS = frozenset(
     {
@@ -59,7 +59,7 @@ class Calls:
         self._transport = transport
 
     def check_contract(self) -> None:
-        """Raises PermanentError that names the command to run if the database is not one that this package can use."""
+        """Raise PermanentError, which names the command to run, if the database is older than CONTRACT."""
         try:
             version = self._call("agg_contract", int)
         except PermanentError as exc:
@@ -72,14 +72,14 @@ class Calls:
                 "agg_contract",
                 "contract",
                 f"the database {found}, this package needs contract {CONTRACT}{self._missing()}",
-                "Run `agg-pipeline migrate` against it; `agg-pipeline doctor` shows what it is and what would change.",
+                "Run `agg-pipeline migrate` against it; `agg-pipeline doctor` shows what would change.",
             )
 
     def _missing(self) -> str:
-        """What this package calls and the database does not have, as the end of a sentence."""
+        """Names of the functions that the database lacks, to end a sentence with; empty if unknown."""
         try:
             missing = sorted(FUNCTIONS - self._transport.functions())
-        except GatewayError:  # an API that does not describe itself
+        except GatewayError:  # the API publishes no description of itself
             return ""
         return f"; {len(missing)} of {len(FUNCTIONS)} functions are missing: {', '.join(missing)}" if missing else ""
 

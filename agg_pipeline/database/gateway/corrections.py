@@ -1,4 +1,4 @@
-"""Corrections of stored bars and cursors: rebuild, damage, impossible cursors."""
+"""Calls that find and correct wrong bars and cursors."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ from agg_pipeline.database.models.rebuild import BadCursor, Damage, RebuildResul
 
 
 class CorrectionCalls(Calls):
-    """Calls that find and correct what is wrong."""
+    """Rebuild bars, find bars that differ from a recomputation, repair cursors."""
 
     def rebuild(
         self, task: Task, begin: dt.datetime, end: dt.datetime, *, dry_run: bool, version: int | None = None
     ) -> RebuildResult:
-        """Compute built windows again up through the levels, or plan to; at most 5000 a call (agg_rebuild_range)."""
+        """Rebuild at most 5000 built windows and those above them; ``dry_run`` only reports (agg_rebuild_range)."""
         return self._call(
             "agg_rebuild_range",
             RebuildResult,
@@ -27,7 +27,7 @@ class CorrectionCalls(Calls):
         )
 
     def find_damage(self, task: Task, begin: dt.datetime, end: dt.datetime) -> Damage:
-        """Built windows whose bar is not what its source gives, by kind; at most 5000 a call (agg_find_damage)."""
+        """Find built windows whose bar differs from a recomputation, at most 5000 a call (agg_find_damage)."""
         return self._call(
             "agg_find_damage",
             Damage,
@@ -37,10 +37,10 @@ class CorrectionCalls(Calls):
             p_to_utc=end,
         )
 
-    def mend_cursors(
+    def repair_cursors(
         self, symbols: Sequence[str] | None = None, *, dry_run: bool, now: dt.datetime | None = None
     ) -> list[BadCursor]:
-        """Cursors at impossible places and tasks left running; mends them, unless a plan (agg_mend_cursors)."""
+        """Find, and unless ``dry_run`` correct, impossible cursors and tasks left running (agg_mend_cursors)."""
         return self._call(
             "agg_mend_cursors", list[BadCursor], p_symbols=symbols or None, p_dry_run=dry_run, p_now_utc=now
         )

@@ -1,4 +1,4 @@
-"""The diary of runs, ops_runlog, and the health tables beside it."""
+"""Calls for the log of runs (ops_runlog) and the predecessor's health tables."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from agg_pipeline.database.models.runs import ExpiredRuns, LoggedRun, OpenRun, R
 
 
 class RunCalls(Calls):
-    """What a run says of itself."""
+    """Open, checkpoint, close, list and expire runs in ops_runlog; report their results."""
 
     def open_run(self, run_id: str, *, job: str, trigger: str, environment: str) -> None:
         """Open the run's row in ops_runlog; a second call changes nothing (ops_runlog_start)."""
@@ -17,11 +17,11 @@ class RunCalls(Calls):
         )
 
     def checkpoint(self, run_id: str, name: str, details: dict[str, object]) -> None:
-        """Note that the run reached a point (ops_runlog_checkpoint)."""
+        """Record a checkpoint of the run (ops_runlog_checkpoint)."""
         self._call("ops_runlog_checkpoint", object, p_run_id=run_id, p_checkpoint=name, p_details=details)
 
     def checkpoints(self, run_id: str, points: Sequence[dict[str, object]]) -> None:
-        """Note several points, each {checkpoint, details}, in one call (ops_runlog_checkpoints)."""
+        """Record several checkpoints, each {checkpoint, details}, in one call (ops_runlog_checkpoints)."""
         self._call("ops_runlog_checkpoints", object, p_run_id=run_id, p_points=list(points))
 
     def close_run(self, run_id: str, *, success: bool, stats: dict[str, object]) -> None:
@@ -31,11 +31,11 @@ class RunCalls(Calls):
         )
 
     def prune_runs(self, *, job: str, trigger: str, keep: int) -> None:
-        """Keep the newest rows of a job, trigger and environment (ops_runlog_prune)."""
+        """Delete all but the newest ``keep`` rows of a job and trigger (ops_runlog_prune)."""
         self._call("ops_runlog_prune", object, p_job_name=job, p_trigger=trigger, p_keep=keep)
 
     def report_run(self, run_id: str, report: RunReport, *, environment: str, slot: dt.datetime | None = None) -> None:
-        """Tell dashboards how the run went (ops_report_run)."""
+        """Write the result of the run to the health tables that dashboards read (ops_report_run)."""
         self._call(
             "ops_report_run",
             object,
@@ -49,15 +49,15 @@ class RunCalls(Calls):
         )
 
     def open_runs(self, environment: str) -> list[OpenRun]:
-        """Runs of the environment that have not said how they ended, or that hold a lease (ops_runlog_open)."""
+        """Runs of the environment whose row is open, or that hold a lease (ops_runlog_open)."""
         return self._call("ops_runlog_open", list[OpenRun], p_env_name=environment)
 
     def recent_runs(self, environment: str | None, *, limit: int) -> list[LoggedRun]:
-        """The newest runs of an environment, None: of all, oldest first (ops_runlog_recent)."""
+        """The newest ``limit`` runs of an environment (None: of all), oldest first (ops_runlog_recent)."""
         return self._call("ops_runlog_recent", list[LoggedRun], p_env_name=environment, p_limit=limit)
 
     def expire_runs(self, *, job: str, environment: str, keep_days: int, limit: int) -> ExpiredRuns:
-        """Delete rows of runs older than ``keep_days``, at most ``limit`` (ops_runlog_expire)."""
+        """Delete at most ``limit`` rows of runs that are older than ``keep_days`` (ops_runlog_expire)."""
         return self._call(
             "ops_runlog_expire",
             ExpiredRuns,

@@ -1,4 +1,4 @@
-"""Tasks: which are due, the lease, the work, the end of it."""
+"""Calls of a tick: sync tasks, select due ones, lease, catch up, finish."""
 
 import datetime as dt
 import logging
@@ -20,11 +20,11 @@ from agg_pipeline.errors import TransientError
 
 log = logging.getLogger(__name__)
 
-_TOO_MUCH_AT_ONCE = frozenset({"57014", "55P03"})  # statement timeout; a row that somebody else holds
+_SPLIT_CODES = frozenset({"57014", "55P03"})  # statement timeout; lock timeout
 
 
 class TaskCalls(Calls):
-    """What a tick does with tasks."""
+    """Sync, select, lease, catch up, finish and release tasks."""
 
     def sync(self, environment: str) -> SyncResult:
         """Create the tasks that the environment's active assets lack (sync_agg_state_from_registry)."""
@@ -40,7 +40,7 @@ class TaskCalls(Calls):
         symbols: Sequence[str] | None = None,
         timeframes: Sequence[str] | None = None,
     ) -> list[DueTask]:
-        """Due tasks, shorter timeframes first, at most ``limit`` (agg_get_due_tasks)."""
+        """At most ``limit`` due tasks, shorter timeframes first (agg_get_due_tasks)."""
         return self._call(
             "agg_get_due_tasks",
             list[DueTask],
@@ -55,7 +55,7 @@ class TaskCalls(Calls):
     def start(
         self, tasks: Iterable[Task], *, now: dt.datetime | None, owner: str, lease_seconds: int
     ) -> list[StartResult]:
-        """Lease tasks; one result per task, in order (agg_start_batch)."""
+        """Lease tasks; returns one result per task, in order (agg_start_batch)."""
         return self._call(
             "agg_start_batch",
             list[StartResult],
@@ -70,16 +70,16 @@ class TaskCalls(Calls):
     ) -> list[CatchupResult]:
         """Build the next windows of leased tasks, at most ``max_windows`` each (catchup_aggregation_batch).
 
-        One result per lease, in order. What is too much for one call becomes smaller ones: half the windows after a
-        statement timeout (the rest comes next time), half the leases where that is not enough or one has a row that
-        somebody else holds. So trouble with one task stays with it: an error in its result, raised only if it is alone.
+        Returns one result per lease, in order. After a statement timeout the call is repeated with half the windows;
+        if that is not enough, or after a lock timeout, with each half of the leases. So a failure of one task becomes
+        the error of its result and leaves the others alone; with a single lease it is raised.
         """
         alone = len(leases) < 2
         try:
             return self._call(
                 "catchup_aggregation_batch",
                 list[CatchupResult],
-                left_to_caller={"57014"} if alone else _TOO_MUCH_AT_ONCE,
+                left_to_caller={"57014"} if alone else _SPLIT_CODES,
                 p_tasks=[{**_task_name(it), "lease_token": it.lease_token} for it in leases],
                 p_now_utc=now,
                 p_max_windows=max_windows,
@@ -88,7 +88,7 @@ class TaskCalls(Calls):
         except TransientError as exc:
             if exc.code == "57014" and max_windows > 1:
                 parts, max_windows = [leases], max_windows // 2
-            elif exc.code in _TOO_MUCH_AT_ONCE and not alone:
+            elif exc.code in _SPLIT_CODES and not alone:
                 parts = [leases[: len(leases) // 2], leases[len(leases) // 2 :]]
             else:
                 raise
@@ -98,14 +98,14 @@ class TaskCalls(Calls):
             try:
                 results += self.catch_up(part, now=now, max_windows=max_windows, version=version)
             except TransientError as exc:
-                if alone or exc.code not in _TOO_MUCH_AT_ONCE:
+                if alone or exc.code not in _SPLIT_CODES:
                     raise
                 why = Refusal(sqlstate=exc.code, message=exc.message, hint=exc.hint)
                 results += [CatchupResult(symbol=it.symbol, timeframe=it.timeframe, error=why) for it in part]
         return results
 
     def finish(self, finished: Iterable[Finish], *, now: dt.datetime | None, hard_limit: int) -> list[FinishResult]:
-        """Give leases back with what happened; one result per element, in order (agg_finish_batch)."""
+        """End leases and record their results; returns one result per element, in order (agg_finish_batch)."""
         return self._call(
             "agg_finish_batch",
             list[FinishResult],
@@ -115,7 +115,7 @@ class TaskCalls(Calls):
         )
 
     def release(self, owner: str) -> int:
-        """Free every lease of an owner; how many there were (agg_release)."""
+        """Free all leases of an owner; returns how many there were (agg_release)."""
         return self._call("agg_release", dict[str, int], p_owner=owner)["released"]
 
 

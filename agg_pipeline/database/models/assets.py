@@ -1,4 +1,4 @@
-"""Assets and their raw bars."""
+"""Results of registering assets and loading raw bars."""
 
 from pydantic import AwareDatetime
 
@@ -6,7 +6,7 @@ from agg_pipeline.database.models.base import Wire
 
 
 class SyncResult(Wire):
-    """JSON of ``sync_agg_state_from_registry`` and ``agg_register_asset``."""
+    """JSON of ``sync_agg_state_from_registry`` and ``agg_register_asset``: tasks that were created or changed."""
 
     tasks_created: int
     tasks_updated: int
@@ -15,7 +15,7 @@ class SyncResult(Wire):
 
 
 class LoadResult(Wire):
-    """JSON of ``agg_load_bars``: raw bars of one batch."""
+    """JSON of ``agg_load_bars``: raw bars of one batch, counted by what the upsert did."""
 
     inserted: int
     updated: int

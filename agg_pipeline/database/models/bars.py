@@ -1,4 +1,4 @@
-"""Bars: counts by quality, and pages of them."""
+"""Bars: counts by quality, and pages of raw and derived bars."""
 
 import datetime as dt
 from typing import Any
@@ -9,7 +9,7 @@ from agg_pipeline.database.models.base import Task, Wire
 
 
 class QualityCounts(Wire):
-    """Live derived bars by quality score."""
+    """Counts of live derived bars by quality score (-1, 0, 1, 2)."""
 
     bars: int
     quality_2: int
@@ -34,7 +34,7 @@ class DayOfBars(QualityCounts):
 
 
 class PageTask(Wire):
-    """A task as ``agg_bars_page`` saw it: what lies in [first_window_utc, cursor_utc) is built."""
+    """A task at the moment of ``agg_bars_page``: windows in [first_window_utc, cursor_utc) have been processed."""
 
     timeframe: str
     base_timeframe: str
@@ -42,8 +42,8 @@ class PageTask(Wire):
     cursor_utc: AwareDatetime
 
 
-class TouchedRange(Wire):
-    """Windows that wait to be built again."""
+class InvalidatedRange(Wire):
+    """Windows in [from_utc, to_utc) whose source changed since they were built; a tick will rebuild them."""
 
     timeframe: str
     from_utc: AwareDatetime
@@ -51,7 +51,7 @@ class TouchedRange(Wire):
 
 
 class PageSchedule(Wire):
-    """In [from_utc, to_utc) bars are expected in these sessions [open, close) only."""
+    """Sessions [open, close) in which bars are expected in [from_utc, to_utc); outside of them none are."""
 
     from_utc: AwareDatetime
     to_utc: AwareDatetime
@@ -59,10 +59,10 @@ class PageSchedule(Wire):
 
 
 class BarsPage(Wire):
-    """JSON of ``agg_bars_page``: one symbol's bars in a range of time, one list per column, ``ts_us`` since 1970."""
+    """JSON of ``agg_bars_page``: bars of one symbol in a range, one list per column; ``ts_us``: us since 1970."""
 
     tasks: list[PageTask]
-    touched: list[TouchedRange]
+    invalidated: list[InvalidatedRange] = Field(alias="touched")
     schedules: list[PageSchedule] = Field(default_factory=list)
     raw: dict[str, list[Any]]
     derived: dict[str, list[Any]]

@@ -1,10 +1,10 @@
-"""What all models of the database's JSON share."""
+"""Base classes of the models of the database's JSON."""
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 
 class Wire(BaseModel):
-    """A newer database may add keys; none that we name may be missing or of another type."""
+    """Frozen model. Ignores keys that a newer database adds; a field that is missing or of another type is an error."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 

@@ -1,4 +1,4 @@
-"""Trading calendars that assets follow."""
+"""Trading calendars in the database, and changes of their sessions."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from agg_pipeline.database.models.base import Wire
 
 
 class SessionChange(Wire):
-    """A session that was known otherwise before."""
+    """A session that a refresh adds or removes."""
 
     change: Literal["added", "removed"]
     open_utc: AwareDatetime
@@ -19,15 +19,15 @@ class CalendarChange(Wire):
     """JSON of ``agg_refresh_calendar``: what a refresh changes, or would change."""
 
     calendar: str
-    sessions: int = Field(description="All of the range that was given.")
+    sessions: int = Field(description="Sessions in the range of the refresh.")
     added: int
     removed: int
-    changes: list[SessionChange] = Field(description="Those of the time that had been filled before.")
-    ranges_touched: int = Field(0, description="Ranges of windows that expect other bars now, to be rebuilt.")
+    changes: list[SessionChange] = Field(description="Changes in the range that had sessions before.")
+    ranges_touched: int = Field(0, description="Ranges of windows whose expected count changed; invalidated.")
 
 
 class CalendarUse(Wire):
-    """A calendar that assets follow; ``from_utc`` to ``to_utc`` is the time of which all sessions are known."""
+    """A calendar that assets follow; all its sessions in [from_utc, to_utc) are stored, None: no sessions yet."""
 
     calendar: str
     symbols: int
@@ -38,14 +38,14 @@ class CalendarUse(Wire):
 
 
 class CalendarProposal(Wire):
-    """An asset that looks as if it should follow another calendar."""
+    """An asset whose class suggests another calendar than the one that it follows."""
 
     symbol: str = Field(alias="canonical_symbol")
     calendar: str
 
 
 class Calendars(Wire):
-    """JSON of ``agg_calendars``."""
+    """JSON of ``agg_calendars``: calendars in use, and proposed changes."""
 
     calendars: list[CalendarUse]
     proposals: list[CalendarProposal]

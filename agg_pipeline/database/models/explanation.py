@@ -1,4 +1,4 @@
-"""One window of a task, explained."""
+"""Explanation of one window of a task: its source bars, its revisions, its deadlines."""
 
 from pydantic import AwareDatetime, Field
 
@@ -21,7 +21,7 @@ class SourceRow(Wire):
 
 
 class Revision(Wire):
-    """A bar as it was from ``built_at`` to ``ended_at``; None: it is live."""
+    """A revision of a bar, valid from ``built_at`` to ``ended_at``; None: the live one."""
 
     revision: int
     built_at: AwareDatetime
@@ -37,8 +37,8 @@ class Revision(Wire):
     cause: str
 
 
-class Touched(Wire):
-    """Since when a window waits to be built again; ``reason`` is an operator's."""
+class Invalidation(Wire):
+    """Invalidation of a window: its time, and the reason that an operator gave, if one did."""
 
     since_utc: AwareDatetime
     reason: str | None
@@ -54,9 +54,9 @@ class Explanation(Task):
     expected: int
     first_window_utc: AwareDatetime
     cursor_utc: AwareDatetime
-    passed_by_utc: AwareDatetime = Field(description="From here on it is built if newer source bars are there.")
-    deadline_utc: AwareDatetime = Field(description="From here on it is built in any case.")
+    passed_by_utc: AwareDatetime = Field(description="From then on it is built once newer source bars exist.")
+    deadline_utc: AwareDatetime = Field(description="From then on it is built with the source bars that exist.")
     source: list[SourceRow]
-    absent: list[AwareDatetime] = Field(description="Source bars that were expected and have no row.")
-    touched: Touched | None
+    absent: list[AwareDatetime] = Field(description="Times of expected source bars without a row.")
+    invalidation: Invalidation | None = Field(alias="touched")
     revisions: list[Revision]

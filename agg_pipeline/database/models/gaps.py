@@ -1,4 +1,4 @@
-"""Source bars that are missing or in the wrong place."""
+"""Gaps in source bars, and rows in the wrong table or stored twice."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from agg_pipeline.database.models.base import Task, Wire
 
 
 class Misplaced(Wire):
-    """Rows of a symbol that nothing reads, or that are there twice (``agg_misplaced_rows``)."""
+    """Rows of a symbol that no task reads, or that are stored twice (``agg_misplaced_rows``)."""
 
     kind: Literal["wrong table", "duplicate"]
     table: str
@@ -22,7 +22,7 @@ class Misplaced(Wire):
 
 
 class Gap(Wire):
-    """A run of absent source bars, [from_utc, to_utc); ``missing``: those among them that were expected."""
+    """Consecutive absent source bars, [from_utc, to_utc); ``missing`` counts those that were expected."""
 
     from_utc: AwareDatetime
     to_utc: AwareDatetime
@@ -35,9 +35,9 @@ class Gap(Wire):
 
 
 class GapReport(Task):
-    """JSON of ``agg_gap_report``: the gaps of a task's source in a range of time, and its rows counted."""
+    """JSON of ``agg_gap_report``: gaps in the source of a task in a range of time, and counts of its rows."""
 
     found: int = Field(description="Valid source rows, expected or not.")
     rejected: int = Field(description="Source rows that were not valid; they count as absent.")
-    late: int = Field(description="Raw rows that came, or were last written, after the deadline of their window.")
+    late: int = Field(description="Raw rows whose last write came after the deadline of their window.")
     gaps: list[Gap]

@@ -1,4 +1,4 @@
-"""How tasks stand."""
+"""State, lag and failures of tasks."""
 
 import datetime as dt
 from typing import Literal
@@ -13,24 +13,24 @@ State = Literal[
 
 
 class TaskHealth(Task):
-    """Row of ``agg_health``. ``lag`` is by the session clock, ``backlog`` by the source."""
+    """Row of ``agg_health``. ``lag`` counts open market time, ``backlog`` counts windows that have source bars."""
 
     state: State
-    reason: str | None = Field(description="Why it is in this state; None where there is nothing to say.")
+    reason: str | None = Field(description="Cause of the state; None if the state needs none.")
     source_timeframe: str | None
     status: str
     enabled: bool
     cursor_utc: AwareDatetime | None
-    next_window_utc: AwareDatetime = Field(description="The next one that has source bars; else that at the cursor.")
+    next_window_utc: AwareDatetime = Field(description="Next window with source bars; if none, that at the cursor.")
     first_window_utc: AwareDatetime
     newest_source_utc: AwareDatetime | None
     lag_windows: int | None
-    lag_seconds: int | None = Field(description="Open market between the next window and the one in progress.")
-    backlog_windows: int | None = Field(description="Windows that the source has left behind and that are not built.")
-    touched_windows: int = Field(description="Built windows whose source changed, to be built again.")
-    touched_from_utc: AwareDatetime | None = Field(default=None, description="The first of them.")
-    source_silent_seconds: int | None = Field(description="Open market since the end of the newest source bar.")
-    completeness_hour: float | None = Field(description="Bars built of those expected, 0 to 1; None: none expected.")
+    lag_seconds: int | None = Field(description="Open market time from the next window to the current one.")
+    backlog_windows: int | None = Field(description="Windows with newer source bars that are not built yet.")
+    touched_windows: int = Field(description="Built windows that are invalidated.")
+    touched_from_utc: AwareDatetime | None = Field(default=None, description="First invalidated window.")
+    source_silent_seconds: int | None = Field(description="Open market time since the newest source bar.")
+    completeness_hour: float | None = Field(description="Bars built over bars expected, 0 to 1; None: none expected.")
     completeness_day: float | None
     next_run_at: AwareDatetime | None
     last_attempted_at_utc: AwareDatetime | None
@@ -45,18 +45,18 @@ class TaskHealth(Task):
 
     @property
     def alarm(self) -> Literal["warn", "error"] | None:
-        """Whether somebody has to look at it. What waits for another task of its symbol is no news beside that one."""
+        """Severity if an operator has to act, else None. None also while it waits for another task of its symbol."""
         if self.state in ("failed", "stalled") or (self.state == "disabled" and self.status == "disabled"):
             return "error"
         return "warn" if self.state == "waiting for source" and not self.waits_for_task else None
 
     @property
     def waits_for_task(self) -> bool:
-        """Whether it waits for another task of its symbol, which is the one to look at."""
+        """Whether its source is built by another task that does not progress; that task gives the alarm."""
         return (self.reason or "").startswith("its source ")
 
     @property
     def is_paused(self) -> bool:
-        """Whether an operator's pause holds now; one without an end holds until it is resumed."""
+        """Whether an operator's pause is in force; a pause without an end lasts until resume."""
         until = self.paused_until_utc
         return self.paused_at_utc is not None and (until is None or until > dt.datetime.now(dt.UTC))

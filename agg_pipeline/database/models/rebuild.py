@@ -1,4 +1,4 @@
-"""Bars that are computed again, and what a check of stored bars finds."""
+"""Results of rebuilds, of the search for wrong bars, and of the repair of cursors."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -9,7 +9,7 @@ from agg_pipeline.database.models.base import Task, Wire
 
 
 class LevelRebuild(Wire):
-    """One timeframe of a rebuild."""
+    """Counts of bars that a rebuild changed in one timeframe."""
 
     written: int = Field(description="Bars written: new ones and revisions.")
     unchanged: int
@@ -29,7 +29,7 @@ NOTHING_REBUILT = LevelRebuild(written=0, unchanged=0, revised=0, retired=0)
 
 
 def add_levels(one: Mapping[str, LevelRebuild], other: Mapping[str, LevelRebuild]) -> dict[str, LevelRebuild]:
-    """Sums per timeframe of two rebuilds."""
+    """Counts of two rebuilds, added per timeframe."""
     return {
         name: one.get(name, NOTHING_REBUILT) + other.get(name, NOTHING_REBUILT)
         for name in [*one, *(other.keys() - one.keys())]
@@ -37,7 +37,7 @@ def add_levels(one: Mapping[str, LevelRebuild], other: Mapping[str, LevelRebuild
 
 
 class BarChange(Wire):
-    """A bar that a rebuild changes; ``fields`` are [before, after] of those of a revised bar that differ."""
+    """A bar that a rebuild changes. ``fields``: (before, after) of each field that a revision changes."""
 
     timeframe: str
     ts_utc: AwareDatetime
@@ -46,7 +46,7 @@ class BarChange(Wire):
 
 
 class RebuildResult(LevelRebuild):
-    """JSON of ``agg_rebuild_range``: sums, each level, the first hundred changes, and where the next call begins."""
+    """JSON of ``agg_rebuild_range``: totals, counts per timeframe, the first 100 changes, start of the next call."""
 
     levels: dict[str, LevelRebuild]
     changes: list[BarChange]
@@ -55,9 +55,9 @@ class RebuildResult(LevelRebuild):
 
 
 class Damage(Wire):
-    """JSON of ``agg_find_damage``: bars that a fresh computation would not give, by kind, and where they lie."""
+    """JSON of ``agg_find_damage``: counts by kind and range of the bars that differ from a recomputation."""
 
-    judged: int = Field(description="Windows with source rows or a bar that were looked at.")
+    evaluated: int = Field(alias="judged", description="Windows with source rows or a bar that were recomputed.")
     kinds: dict[str, int]
     from_utc: AwareDatetime | None
     to_utc: AwareDatetime | None
@@ -66,10 +66,10 @@ class Damage(Wire):
 
 
 class BadCursor(Task):
-    """Element of ``agg_mend_cursors``: a cursor where no catch-up leaves one, or a task that nobody works on."""
+    """Element of ``agg_mend_cursors``: a cursor at an impossible time, or a task left running without a worker."""
 
     kind: Literal["future", "off_grid", "frozen", "stuck"]
     from_utc: AwareDatetime | None
-    to_utc: AwareDatetime | None = Field(description="Where it belongs; None: the start. A frozen one stays.")
-    windows: int | None = Field(description="Windows between the cursor and the newest base bar.")
+    to_utc: AwareDatetime | None = Field(description="Corrected cursor; None: start of the task. Frozen: unchanged.")
+    windows: int | None = Field(description="Windows from the cursor to the newest base bar.")
     leased: bool

@@ -1,4 +1,4 @@
-"""Rows of ops_runlog."""
+"""Rows of ops_runlog, and the report of a run to the health tables."""
 
 from typing import Any, Literal, Self
 
@@ -8,22 +8,22 @@ from agg_pipeline.database.models.base import Wire
 
 
 class OpenRun(Wire):
-    """Element of ``ops_runlog_open``: a run that has not said how it ended, or holds a lease."""
+    """Element of ``ops_runlog_open``: a run whose row is open, or that holds a lease."""
 
     run_id: str
     is_closed: bool
-    silent_seconds: float = Field(description="Since its last sign of life in the database.")
+    silent_seconds: float = Field(description="Seconds since its last write to the database.")
 
 
 class ExpiredRuns(Wire):
-    """JSON of ``ops_runlog_expire``: rows of old runs."""
+    """JSON of ``ops_runlog_expire``: counts of expired rows."""
 
     deleted: int
-    abandoned: int = Field(description="Rows that were open for a day, closed as failed.")
+    abandoned: int = Field(description="Rows that were open for a day and were closed as failed.")
 
 
 class RunEvent(Wire):
-    """A point that a run reached: ``cron_start``, ``selected_due_tasks``, or the outcome of the task of that name."""
+    """Checkpoint of a run: ``cron_start``, ``selected_due_tasks``, or a task name with the outcome of that task."""
 
     ts: AwareDatetime
     checkpoint: str
@@ -44,7 +44,7 @@ class LoggedRun(Wire):
 
 
 class RunReport(Wire):
-    """How a run went, in the shape of the predecessor's health tables, so that its dashboards live on."""
+    """Result of a run, in the columns of the predecessor's health tables, so that its dashboards keep working."""
 
     status: Literal["pass", "warning", "critical", "error"]
     errors: list[dict[str, Any]] = Field(default_factory=list)
@@ -53,15 +53,16 @@ class RunReport(Wire):
 
     @classmethod
     def nothing_selected(cls, reason: str) -> Self:
+        """Report of a run that failed before it selected tasks."""
         return cls(status="critical", errors=[{"error": reason}], metrics={"errors": 1})
 
     @classmethod
     def broken(cls, run_id: str, reason: str) -> Self:
-        """A run that ended before its end."""
+        """Report of a run that ended without closing."""
         issue = {"severity": "critical", "code": "AGG_SCHEDULED_FAIL", "message": reason, "context": {"run_id": run_id}}
         return cls(status="error", errors=[{"error": reason}], metrics={"errors": 1}, issues=[issue])
 
     @classmethod
     def canceled(cls, reason: str) -> Self:
-        """Somebody ended the run on purpose: worth a line, no alarm."""
+        """Report of a run that a user canceled: a warning, since it was on purpose."""
         return cls(status="warning", errors=[{"error": reason}])

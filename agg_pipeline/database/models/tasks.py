@@ -1,4 +1,4 @@
-"""Tasks on their way through a run: due, leased, caught up, finished."""
+"""Tasks in a run: due, leased, caught up, finished."""
 
 from pydantic import AwareDatetime, Field
 
@@ -6,7 +6,7 @@ from agg_pipeline.database.models.base import Task, Wire
 
 
 class DueTask(Task):
-    """Row of ``agg_get_due_tasks``. The cursor here is a hint; the one that counts is read under the lease."""
+    """Row of ``agg_get_due_tasks``. The cursor may be stale; work starts from the one read under the lease."""
 
     source_timeframe: str | None = None
     cursor: AwareDatetime | None = Field(None, alias="last_agg_bar_ts_utc")
@@ -19,11 +19,11 @@ class Refusal(Wire):
     sqlstate: str
     message: str
     hint: str | None = None
-    repeated: bool = Field(False, description="The same call was made before, and did its work: its answer was lost.")
+    repeated: bool = Field(False, description="True: an earlier identical call succeeded, and its response was lost.")
 
 
 class StartResult(Task):
-    """Element of ``agg_start_batch``. ``error`` is text if the task was not free, a Refusal if it was not valid."""
+    """Element of ``agg_start_batch``. ``error``: text if the task is leased or paused, a Refusal if it is not valid."""
 
     success: bool = False
     lease_token: int | None = None
@@ -33,28 +33,28 @@ class StartResult(Task):
 
 
 class Lease(Task):
-    """The right to work on a task until it expires; the token proves it with every write."""
+    """Right to work on a task until it expires; the fencing token proves it with every write."""
 
     lease_token: int
 
 
 class CatchupResult(Task):
-    """Element of ``catchup_aggregation_batch``."""
+    """Element of ``catchup_aggregation_batch``: what a catch-up built for one task."""
 
-    windows_processed: int = Field(0, ge=0, description="Windows with source rows that were computed.")
+    windows_processed: int = Field(0, ge=0, description="Windows with source rows that were built.")
     bars_created: int = Field(0, ge=0, description="Bars written: new ones and revisions.")
-    bars_quality_poor: int = Field(0, ge=0, description="Of the bars written, those with quality 0 or less.")
+    bars_quality_poor: int = Field(0, ge=0, description="Bars written with quality 0 or less.")
     bars_skipped: int = Field(0, ge=0, description="Windows with too few valid source bars for a bar.")
     bars_revised: int = Field(0, ge=0)
     bars_retired: int = Field(0, ge=0)
     source_rejected: int = Field(0, ge=0, description="Source rows that were not valid.")
     frontier: AwareDatetime | None = Field(None, alias="cursor_advanced_to", description="Start of the next window.")
-    has_more: bool = Field(False, alias="continue", description="Stopped by max_windows, not by missing source.")
+    has_more: bool = Field(False, alias="continue", description="True: stopped by max_windows, not by missing source.")
     error: Refusal | None = None
 
 
 class Finish(Task):
-    """Element of ``p_results`` of ``agg_finish_batch``: how the work under a lease ended."""
+    """Element of ``p_results`` of ``agg_finish_batch``: result of the work under a lease."""
 
     lease_token: int | None
     success: bool
@@ -64,7 +64,7 @@ class Finish(Task):
 
 
 class FinishResult(Task):
-    """Element of ``agg_finish_batch``."""
+    """Element of ``agg_finish_batch``: state of the task after the lease ended."""
 
     success: bool = False
     status: str | None = None

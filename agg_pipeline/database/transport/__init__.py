@@ -1,34 +1,34 @@
-"""Two ways to call a database function by name: over Supabase's REST API, or over a database URL.
+"""Transports that call a database function by name: Supabase's REST API, or a database URL.
 
-Does not belong here: names of functions and what their JSON means (gateway).
+Does not belong here: names of functions and the models of their JSON (gateway).
 """
 
 from typing import Protocol
 
 
 class Transport(Protocol):
-    """Calls one function of the database; every failure leaves as a GatewayError."""
+    """A connection to the database functions. Every failure is raised as a GatewayError."""
 
     def call(self, function: str, params: dict[str, object]) -> object:
-        """JSON that ``public.<function>`` returns: an object, a scalar, or a list for a set of rows."""
+        """Call ``public.<function>``. Returns its JSON: an object, a scalar, or a list for a set of rows."""
 
     def functions(self) -> frozenset[str]:
-        """Names of the functions that can be called; GatewayError if the other side does not say."""
+        """Names of the functions that can be called. Raises GatewayError if the server does not list them."""
 
     def close(self) -> None:
-        """Gives up the connections."""
+        """Close the connections."""
 
 
 def open_transport(url: str, key: str, *, rest_path: str = "/rest/v1", timeout_s: float = 30.0) -> Transport:
-    """The transport that an address asks for: ``postgresql://`` goes straight to the database, ``http(s)://`` to REST.
+    """Open the transport for a URL: ``postgresql://`` connects to the database, ``http(s)://`` to the REST API.
 
     Args:
-        key: service_role key; not used with a database URL, which carries its own password.
-        rest_path: where the REST API lives below the URL; ``/`` for a bare PostgREST.
-        timeout_s: read timeout. Statement < read < lease: longer than the role's statement_timeout (8 s on Supabase),
-            so that the database gives up first and says why; shorter than a lease, so that the task is still ours.
+        key: service_role key; ignored with a database URL, which contains its own password.
+        rest_path: path of the REST API below the URL; ``/`` for PostgREST without Supabase.
+        timeout_s: read timeout. Longer than the role's statement_timeout (8 s on Supabase), so that the database stops
+            first and returns its reason; shorter than a lease, so that the task is still leased after a timeout.
     """
-    # Imported here: each client costs half a second, and a process needs one of them.
+    # Imported here, since each client takes half a second to load and a process needs only one.
     if url.startswith(("postgresql://", "postgres://")):
         from agg_pipeline.database.transport.postgres import PostgresTransport
 

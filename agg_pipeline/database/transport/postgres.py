@@ -1,4 +1,4 @@
-"""Database functions over a database URL (psycopg): where there is no REST API, or nobody wants the detour."""
+"""Database functions over a database URL (psycopg), for databases without a REST API and for fewer hops."""
 
 import contextlib
 import datetime as dt
@@ -17,22 +17,22 @@ from agg_pipeline.errors import GatewayError, PermanentError, TransientError, er
 
 
 class PostgresTransport:
-    """One connection, opened with the first call and opened again after a loss; calls take turns."""
+    """One connection, opened by the first call and reopened after a loss. Safe for threads: calls run one at a time."""
 
     def __init__(self, dsn: str, *, timeout_s: float) -> None:
         self._dsn, self._timeout_s = dsn, timeout_s
         self._connection: psycopg.Connection[Any] | None = None
         self._signatures: dict[str, tuple[dict[str, str], bool]] = {}
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
     def call(self, function: str, params: dict[str, object]) -> object:
-        with self._turn:
+        with self._lock:
             try:
                 connection = self._connected()
                 with _time_limit(connection, self._timeout_s):
                     return self._call(connection, function, params)
             except (psycopg.Error, TimeoutError, TypeError, ValueError) as exc:
-                raise self._failed(function, exc) from None  # the driver's own text shows rows, and parts of a bad URL
+                raise self._failed(function, exc) from None  # the driver's text contains rows and parts of a bad URL
 
     def _connected(self) -> psycopg.Connection[Any]:
         if self._connection is None or self._connection.closed:
@@ -42,15 +42,16 @@ class PostgresTransport:
         return self._connection
 
     def _connection_settings(self) -> dict[str, Any]:
-        """The server gives up before we do, so that its reason arrives; keepalives find a line that is cut while idle.
+        """Connection parameters; those in the database URL take precedence.
 
-        What the database URL sets by itself wins.
+        statement_timeout is 80 % of the read timeout, so that the server stops first and returns its reason. Keepalives
+        detect a connection that broke while idle, within 60 s.
         """
         given = conninfo_to_dict(self._dsn)
-        if "@" in str(given.get("host") or "")[1:]:  # where it comes first, it names a kind of socket
-            raise ValueError("what stands before @ in the host is the end of a password")
+        if "@" in str(given.get("host") or "")[1:]:  # an @ in first place denotes an abstract socket
+            raise ValueError("the host contains @: a special character of the password is not escaped")
         settings = {
-            "connect_timeout": max(2, min(10, round(self._timeout_s))),  # libpq knows no less than 2 s
+            "connect_timeout": max(2, min(10, round(self._timeout_s))),  # 2 s is the least that libpq accepts
             "keepalives_idle": 30,
             "keepalives_interval": 10,
             "keepalives_count": 3,
@@ -79,7 +80,7 @@ class PostgresTransport:
         return rows if returns_set else rows[0]
 
     def _signature(self, connection: psycopg.Connection[Any], function: str) -> tuple[dict[str, str], bool]:
-        """Types of the parameters by name, whether a set comes back; PostgREST reads the same."""
+        """Types of the parameters by name, and whether the function returns a set. PostgREST reads the same."""
         if function not in self._signatures:
             found = connection.execute(
                 """select p.proargnames[1:p.pronargs],
@@ -102,12 +103,12 @@ class PostgresTransport:
             text = exc.diag.message_primary or _first_line(exc)
             return error_for(function, exc.sqlstate, text, hint=exc.diag.message_hint)
         kind = type(exc).__name__
-        if isinstance(exc, (psycopg.OperationalError, TimeoutError)):  # no server had a say: refused, unknown, cut
+        if isinstance(exc, (psycopg.OperationalError, TimeoutError)):  # refused, host unknown, connection lost
             return TransientError(
                 function,
                 kind,
                 f"no answer from the database: {_first_line(exc)}",
-                "Are the address and the password right, and is the server up?",
+                "Check the address and the password, and that the server is up.",
             )
         if self._connection is None:
             return PermanentError(
@@ -119,7 +120,7 @@ class PostgresTransport:
         return PermanentError(function, kind, f"the call cannot be sent: {_first_line(exc)}")
 
     def functions(self) -> frozenset[str]:
-        with self._turn:
+        with self._lock:
             try:
                 connection = self._connected()
                 with _time_limit(connection, self._timeout_s):
@@ -137,33 +138,33 @@ class PostgresTransport:
 
 @contextlib.contextmanager
 def _time_limit(connection: psycopg.Connection[Any], seconds: float) -> Iterator[None]:
-    """Hang up on a server that has not answered in time; raises TimeoutError, and the connection is closed.
+    """Raise TimeoutError and close the connection if the server has not answered within ``seconds``.
 
-    The driver waits for ever for one that says nothing, and a request to cancel would not reach it either. A socket
-    that is shut down wakes whoever waits for it, with TLS too.
+    libpq has no read timeout, and a cancel request does not reach a server that is unreachable. So a timer shuts the
+    socket down, which ends the wait, also with TLS.
     """
-    line = socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM)  # a second handle, not a connection
-    is_over = threading.Event()
+    duplicate = socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM)  # of the descriptor
+    has_expired = threading.Event()
 
-    def hang_up() -> None:
-        is_over.set()
-        with contextlib.suppress(OSError):  # the other side was faster
-            line.shutdown(socket.SHUT_RDWR)
+    def shut_down() -> None:
+        has_expired.set()
+        with contextlib.suppress(OSError):  # the server has closed it already
+            duplicate.shutdown(socket.SHUT_RDWR)
 
-    timer = threading.Timer(seconds, hang_up)
+    timer = threading.Timer(seconds, shut_down)
     timer.daemon = True
     timer.start()
     try:
         yield
     except psycopg.OperationalError:
-        if is_over.is_set():
-            raise TimeoutError(f"nothing came for {seconds:g} s") from None
+        if has_expired.is_set():
+            raise TimeoutError(f"no response within {seconds:g} s") from None
         raise
     finally:
         timer.cancel()
         timer.join()
-        line.close()
-        if is_over.is_set():
+        duplicate.close()
+        if has_expired.is_set():
             connection.close()
 
 

@@ -17,7 +17,7 @@ _CLIENT_PREFIX = "/rest/v1"
 
 
 class _RestPath(httpx.HTTPTransport):
-    """Sends what the client addresses to /rest/v1 to another path: a bare PostgREST answers at /."""
+    """Replaces the path /rest/v1, which supabase-py always uses, by ``rest_path``: PostgREST itself serves at /."""
 
     def __init__(self, rest_path: str) -> None:
         super().__init__()
@@ -31,29 +31,29 @@ class _RestPath(httpx.HTTPTransport):
 
 
 class RestTransport:
-    """One httpx client for the life of the transport: a new one costs a TLS context each time."""
+    """Calls over one httpx client, which is kept, since each new one creates a TLS context."""
 
     def __init__(self, url: str, key: str, *, rest_path: str, timeout_s: float) -> None:
-        self._where = url.rpartition("@")[2]  # for messages: without a password in it
+        self._address = url.rpartition("@")[2]  # for messages: without the password
         self._base = f"{url.rstrip('/')}{_CLIENT_PREFIX}/"
         self._key = key
         self._headers = {"apikey": key, "authorization": f"Bearer {key}"}
-        self._answer = threading.local()  # the client hides status and headers of a failure; the hook keeps them
+        self._last = threading.local()  # last response: the client's errors lack status and headers
         self._http = httpx.Client(
             transport=None if rest_path.rstrip("/") == _CLIENT_PREFIX else _RestPath(rest_path),
             timeout=httpx.Timeout(timeout_s, connect=min(10.0, timeout_s)),
-            event_hooks={"response": [self._remember]},
+            event_hooks={"response": [self._store_response]},
         )
         try:
             if not (key.isascii() and key.isprintable() and " " not in key):
-                # Found here, since the HTTP client would name the header in full.
-                raise ValueError("the key has a line break, a space or a letter that no key has")
+                # Checked here, since the HTTP client's error would show the whole header.
+                raise ValueError("the key contains a line break, a space or a character that is not ASCII")
             self._client: Client = create_client(
                 url,
                 key,
                 SyncClientOptions(
                     httpx_client=self._http,
-                    # Its retries leave out calls of functions, and sleep up to 7 s elsewhere; ours are in the gateway.
+                    # supabase-py does not retry function calls and sleeps up to 7 s for others; see retries.py.
                     postgrest_client_retry=False,
                     auto_refresh_token=False,
                     persist_session=False,
@@ -64,81 +64,81 @@ class RestTransport:
             raise PermanentError(
                 "connect",
                 type(exc).__name__,
-                f"{self._where} cannot be used: {exc}",
+                f"{self._address} cannot be used: {exc}",
                 "Check SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY.",
             ) from None
 
-    def _remember(self, response: httpx.Response) -> None:
-        self._answer.response = response
+    def _store_response(self, response: httpx.Response) -> None:
+        self._last.response = response
 
     def call(self, function: str, params: dict[str, object]) -> object:
-        self._answer.response = None
+        self._last.response = None
         try:
             data: object = self._client.rpc(function, params).execute().data
-            if self._is_told():
+            if self._contains_key():
                 data = json.loads(self._without_key(json.dumps(data)))
         except APIError as exc:
-            raise self._refused(function, exc) from None  # its own text shows rows
+            raise self._error_for(function, exc) from None  # the text of APIError contains rows
         except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError) as exc:
             raise TransientError(
                 function,
                 type(exc).__name__,
-                f"no answer from {self._where}: {str(exc) or 'all connections were busy'}",
-                "Is the address right and the service up?",
+                f"no answer from {self._address}: {str(exc) or 'all connections were busy'}",
+                "Check the address and that the service is up.",
             ) from exc
         except (httpx.HTTPError, httpx.InvalidURL, TypeError, ValueError, RuntimeError) as exc:
             raise PermanentError(
-                function, type(exc).__name__, f"the call cannot be sent to {self._where}: {exc}"
+                function, type(exc).__name__, f"the call cannot be sent to {self._address}: {exc}"
             ) from exc
         if isinstance(data, str) and not self._is_json():
-            # The client takes any 200 for an answer, a login page too.
-            raise TransientError(function, "shape", f"{self._where} did not answer with JSON")
+            # supabase-py accepts any body with status 200, such as the login page of a proxy.
+            raise TransientError(function, "shape", f"{self._address} did not answer with JSON")
         return data
 
     def get(self, path: str, **query: str) -> Any:
-        """JSON of a table, view or, with path "", the API's description of itself (OpenAPI)."""
-        self._answer.response = None
-        about = path or "the API's description"
+        """Read the JSON of a table or view; with path "", the OpenAPI description of the API."""
+        self._last.response = None
+        resource = path or "the description of the API"
         try:
             response = self._http.get(self._base + path, params=query, headers=self._headers)
             body: Any = response.json() if self._is_json() else None
         except httpx.HTTPError as exc:
-            raise TransientError(about, type(exc).__name__, f"no answer from {self._where}: {exc}") from None
+            raise TransientError(resource, type(exc).__name__, f"no answer from {self._address}: {exc}") from None
         if response.is_success and body is not None:
             return body
-        told = body if isinstance(body, dict) else {}
-        message = self._without_key(told.get("message") or f"HTTP {response.status_code} from {self._where}")
-        hint = self._without_key(told.get("hint") or "") or None
-        raise error_for(about, told.get("code"), message, hint=hint, status=response.status_code)
+        error = body if isinstance(body, dict) else {}
+        message = self._without_key(error.get("message") or f"HTTP {response.status_code} from {self._address}")
+        hint = self._without_key(error.get("hint") or "") or None
+        raise error_for(resource, error.get("code"), message, hint=hint, status=response.status_code)
 
     def functions(self) -> frozenset[str]:
         return frozenset(path.removeprefix("/rpc/") for path in self.get("").get("paths", {}) if "/rpc/" in path)
 
-    def _is_told(self) -> bool:
-        """Whether the answer repeats our key, as an error report with the headers of the request in it does."""
-        response: httpx.Response | None = self._answer.response
+    def _contains_key(self) -> bool:
+        """Whether the response contains our key, as an error page that shows the request headers does."""
+        response: httpx.Response | None = self._last.response
         return response is not None and self._key.encode() in response.content
 
     def _without_key(self, text: str) -> str:
         return text.replace(self._key, "[key]")
 
     def _is_json(self) -> bool:
-        response: httpx.Response | None = self._answer.response
+        response: httpx.Response | None = self._last.response
         return response is not None and "json" in response.headers.get("content-type", "")
 
-    def _refused(self, function: str, exc: APIError) -> Exception:
-        response: httpx.Response | None = self._answer.response
+    def _error_for(self, function: str, exc: APIError) -> Exception:
+        response: httpx.Response | None = self._last.response
         status = response.status_code if response is not None else None
-        message = exc.message or f"HTTP {status} from {self._where}"
+        message = exc.message or f"HTTP {status} from {self._address}"
         if status is not None and not self._is_json():
-            message = f"HTTP {status} from {self._where}"  # a proxy's page of HTML says nothing more
+            message = f"HTTP {status} from {self._address}"  # HTML of a proxy, of no use in a message
         elif exc.code == "" and not exc.message:
-            message = f"HTTP {status} from {self._where}: its connection to the database broke"
+            message = f"HTTP {status} from {self._address}: its connection to the database broke"
         elif (exc.code or "").startswith("PGRST00") and exc.details:
-            message = f"{message.rstrip('.')}: {exc.details}"  # why it cannot reach its database
-        # PostgREST sends its own beside that of a function.
-        wishes = response.headers.get_list("retry-after") if response is not None else []
-        retry_after_s = max((seconds for wish in wishes if (seconds := _seconds(wish)) is not None), default=None)
+            message = f"{message.rstrip('.')}: {exc.details}"  # the reason why PostgREST cannot reach its database
+        # PostgREST adds its own header to one that the function sets.
+        values = response.headers.get_list("retry-after") if response is not None else []
+        retry_after_s = max((seconds for value in values if (seconds := _seconds(value)) is not None), default=None)
         return error_for(
             function,
             exc.code,
@@ -153,7 +153,7 @@ class RestTransport:
 
 
 def _seconds(retry_after: str) -> float | None:
-    """Seconds from now that a Retry-After asks for, in either of its forms; None if it is neither."""
+    """Seconds from now of a Retry-After header, a number or a date; None if it is neither."""
     if retry_after.isdecimal():
         return float(retry_after)
     try:
