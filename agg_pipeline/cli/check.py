@@ -61,7 +61,7 @@ def _table(results: list[CheckResult]) -> Table:
         table.add_row(
             name,
             f"{sum(result.checked for result in own):,}",
-            f"{sum(result.waiting for result in own):,}",
+            f"{sum(result.invalidated for result in own):,}",
             f"[red]{found:,}[/]" if found else "0",
         )
     return table

@@ -44,7 +44,7 @@ def repair_bars(
         if unknown := sorted(set(symbols or []) - {task.symbol for task in health}):
             raise CommandError(f"There are no tasks of {', '.join(unknown)}.")
         bar = progress.add_task("Repairing" if apply else "Looking", total=len(health))
-        done = repair(gateway, symbols=symbols or (), begin=since, apply=apply, tell=lambda: progress.advance(bar))
+        done = repair(gateway, symbols=symbols or (), begin=since, apply=apply, on_task=lambda: progress.advance(bar))
     _show(done, apply)
     if not apply and not done.is_sound:
         raise typer.Exit(1)
@@ -55,7 +55,7 @@ def _show(done: Repair, apply: bool) -> None:
         console.print(_cursor_table(done.cursors))
     if any(found.bars for found in done.damage):
         console.print(_damage_table([found for found in done.damage if found.bars]))
-    judged, wrong = sum(found.judged for found in done.damage), sum(found.bars for found in done.damage)
+    judged, wrong = sum(found.evaluated for found in done.damage), sum(found.bars for found in done.damage)
     if done.levels:
         console.print(rebuild_table([done], title="Bars, with those above them"))
     console.print(f"{judged:,} windows of {len(done.damage)} tasks were judged, {wrong:,} were wrong.", highlight=False)
@@ -96,7 +96,7 @@ def _damage_table(damage: Sequence[TaskDamage]) -> Table:
         table.add_row(
             found.task.symbol,
             found.task.timeframe,
-            f"{found.judged:,}",
+            f"{found.evaluated:,}",
             *(f"{found.kinds[kind]:,}" if found.kinds[kind] else "" for kind in KINDS),
         )
     return table

@@ -46,7 +46,7 @@ def verify(
             verdict = verify_page(gateway, symbol, page, begin=start, end=stop, timeframes=wanted)
             source_bars, bars = source_bars + verdict.source_bars, bars + verdict.bars
             for row in verdict.differences.itertuples():
-                wrong, waiting = wrong + 1, waiting + bool(row.waits)
+                wrong, waiting = wrong + 1, waiting + bool(row.invalidated)
                 console.print(_difference(row), highlight=False, soft_wrap=True)
     console.print(
         f"{bars:,} bars of {len(of_symbols)} symbols held against {source_bars:,} source bars in "
@@ -61,7 +61,7 @@ def verify(
 
 def _difference(row: Any) -> str:
     at = f"{row.canonical_symbol} {row.timeframe} {row.ts_utc:%Y-%m-%d %H:%M}"
-    waits = " (to be built again)" if row.waits else ""
+    waits = " (to be built again)" if row.invalidated else ""
     if row.problem == "missing":
         return f"{at} missing{waits}"
     if row.problem == "surplus":

@@ -17,7 +17,7 @@ from agg_pipeline.database.migrate import MigrationError
 
 SWITCH = Path(__file__).parents[1] / "supabase" / "optional" / "partition_bars.sql"
 TABLES: tuple[LiteralString, ...] = ("data_bars", "derived_data_bars")
-SWITCH_TIMEOUT_S = 180.0
+SWITCH_LIMIT_S = 180.0
 _IN_USE = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 _AHEAD = dt.timedelta(days=2)  # so that no bar of the first month arrives before the switch
 
@@ -85,8 +85,8 @@ def _plan(db: psycopg.Connection, table: LiteralString, now: dt.datetime) -> Pla
         ).fetchone()
         if beyond is not None:
             raise MigrationError(
-                f"{table} has a bar from the future: {beyond[0]}/{beyond[1]} at {beyond[2]}. Delete or correct the bars "
-                f"at or after {until:%Y-%m-%d}, then repeat the command."
+                f"{table} has a bar from the future: {beyond[0]}/{beyond[1]} at {beyond[2]}. "
+                f"Delete or correct bars at or after {until:%Y-%m-%d}, then repeat the command."
             )
     return Plan(table, found[0], max(found[1], 0), found[2], until)
 
@@ -122,7 +122,7 @@ def _switch(db: psycopg.Connection, table: LiteralString, until: dt.datetime) ->
     canceled, never a tick. The timeout grows from 0.2 to 0.8 s, since calls of a tick take longer on slow machines.
     """
     for attempt in stamina.retry_context(
-        on=_IN_USE, attempts=200, wait_initial=0.1, wait_max=1.0, timeout=SWITCH_TIMEOUT_S
+        on=_IN_USE, attempts=200, wait_initial=0.1, wait_max=1.0, timeout=SWITCH_LIMIT_S
     ):
         with attempt, db.transaction():
             wait_ms = min(100 + 100 * attempt.num, 800)

@@ -105,9 +105,7 @@ def _prices(asset: DemoAsset, number: int, seed: int, rng: np.random.Generator, 
     begin, end = _anchor(asset, number, seed), _anchor(asset, number + 1, seed)
     passed = np.cumsum(pace**2) / (pace**2).sum()
     walk = np.cumsum(steps)
-    path = np.concatenate(
-        [[begin], begin + walk + passed * (end - begin - walk[-1])]
-    )  # ends at the first price of the next day
+    path = np.concatenate([[begin], begin + walk + passed * (end - begin - walk[-1])])  # ends at the next day's begin
     rows = np.arange(activity.size)[:, None] * _STEPS + np.arange(_STEPS + 1)
     prices: Floats = np.round(np.exp(path), asset.decimals)[rows]
     return prices

@@ -16,7 +16,7 @@ def refresh(
 ) -> Iterator[CalendarChange]:
     """Upload the sessions of all calendars that assets follow, or of ``names``, up to YEARS_AHEAD; yield the changes.
 
-    The database invalidates windows whose expected count changes; the next ticks rebuild them. ``dry_run`` only reports.
+    Windows whose expected count changes are invalidated, and rebuilt by the next ticks. ``dry_run`` only reports.
     """
     last_year = (now or dt.datetime.now(dt.UTC)).year + YEARS_AHEAD
     for name in names or [use.calendar for use in gateway.calendars().calendars if use.calendar != ALWAYS_OPEN]:

@@ -16,7 +16,7 @@ from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.database.models.bars import BarSummary, DayOfBars
 from agg_pipeline.market.timeframes import LADDER, Timeframe
 from agg_pipeline.orchestration.check_evaluations import evaluations
-from agg_pipeline.quality.check_results import OF_NOW
+from agg_pipeline.quality.check_results import CURRENT_STATE_CHECKS
 
 MAX_DAYS = 92  # 132,480 raw 1m bars: three seconds
 SAMPLE_DAYS = 40
@@ -83,8 +83,10 @@ def inspect_range(
         health = gateway.health([symbol])
         for first, stop in parts:
             seen = partial(keep, symbol) if stop == end and symbol in chosen[:PICTURES] else None
-            found = check_bars(gateway, symbol, begin=first, end=stop, timeframes=timeframes, health=health, seen=seen)
-            results += [one for one in found if one.check not in OF_NOW or stop == end]
+            found = check_bars(
+                gateway, symbol, begin=first, end=stop, timeframes=timeframes, health=health, on_page=seen
+            )
+            results += [one for one in found if one.check not in CURRENT_STATE_CHECKS or stop == end]
     pictures = {
         timeframe: "\n\n".join(
             as_markdown(candles_svg(bars, title=f"{symbol} {timeframe}")) for symbol, bars in drawn.items()
@@ -96,8 +98,10 @@ def inspect_range(
         bars=gateway.bar_summary(symbols, begin, end),
         days=gateway.bars_by_day(symbols, begin, end),
         evaluations=[
-            *evaluations([one for one in results if one.check not in OF_NOW], said),
-            *evaluations([one for one in results if one.check in OF_NOW], f"the tasks of {_named(symbols, chosen)}"),
+            *evaluations([one for one in results if one.check not in CURRENT_STATE_CHECKS], said),
+            *evaluations(
+                [one for one in results if one.check in CURRENT_STATE_CHECKS], f"the tasks of {_named(symbols, chosen)}"
+            ),
         ],
         pictures=pictures,
     )

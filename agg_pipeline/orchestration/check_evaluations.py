@@ -59,7 +59,7 @@ def evaluations(results: Iterable[CheckResult], looked_at: str) -> Iterator[dg.A
     """
     together: dict[tuple[str, str], list[CheckResult]] = {}
     for result in results:
-        asset = RAW_ASSET if result.of_raw else asset_key(result.timeframe)
+        asset = RAW_ASSET if result.is_raw else asset_key(result.timeframe)
         together.setdefault((asset, result.check), []).append(result)
     for (asset, check), own in together.items():
         found, judged = sum(result.found for result in own), sum(result.checked for result in own)
@@ -68,7 +68,7 @@ def evaluations(results: Iterable[CheckResult], looked_at: str) -> Iterator[dg.A
         metadata: Metadata = {
             "wrong": dg.MetadataValue.int(found),
             "judged": dg.MetadataValue.int(judged),
-            "waiting": dg.MetadataValue.int(sum(result.waiting for result in own)),
+            "waiting": dg.MetadataValue.int(sum(result.invalidated for result in own)),
             "looked at": dg.MetadataValue.text(looked_at),
         }
         if findings:

@@ -17,7 +17,8 @@ from agg_pipeline.database.models.bars import DayOfBars
 from agg_pipeline.database.models.health import TaskHealth
 from agg_pipeline.market.timeframes import LADDER, Timeframe, window_start
 from agg_pipeline.orchestration.check_evaluations import evaluations
-from agg_pipeline.quality.check_results import OF_NOW, CheckResult
+from agg_pipeline.quality.check_results import CURRENT_STATE_CHECKS
+from agg_pipeline.quality.task_checks import check_health, check_lag
 
 MAX_SYMBOLS = 50
 """Symbols of a tick whose lag and quality are read."""
@@ -69,12 +70,7 @@ def sample_checks(
     Raises:
         GatewayError: the bars could not be read.
     """
-    results = []
-    for task in figures.health:
-        results.append(lag := CheckResult("lag", task.symbol, task.timeframe))
-        lag.take_lag(task)
-        results.append(health := CheckResult("health", task.symbol, task.timeframe))
-        health.take_health(task)
+    results = [result for task in figures.health for result in (check_lag(task), check_health(task))]
     found = list(evaluations(results, f"{len(figures.health)} tasks of this tick"))
     looked_at = {task.symbol for task in figures.health}
     built = [o for o in outcomes if o.symbol in looked_at and o.result and o.result.windows_processed]
@@ -91,4 +87,6 @@ def sample_checks(
         gateway, symbol, begin=begin, end=end, timeframes=own, health=[t for t in figures.health if t.symbol == symbol]
     )
     said = f"a sample, {symbol} from {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"
-    return found + list(evaluations((one for one in checked if one.check not in OF_NOW and one.checked), said))
+    return found + list(
+        evaluations((one for one in checked if one.check not in CURRENT_STATE_CHECKS and one.checked), said)
+    )

@@ -1,4 +1,4 @@
-"""Are the bars right? A recomputation in pandas that owes nothing to the SQL, checks and their results, repair.
+"""Correctness of bars: a recomputation in pandas that is independent of the SQL, checks and their results, repair.
 
 Does not belong here: Dagster's check evaluations (orchestration).
 """

@@ -1,7 +1,7 @@
-"""The same bars in pandas: what the database should hold, computed by other means.
+"""Recomputation of all bars in pandas, as the reference that stored bars are compared with.
 
-Tests and the verify check compare the database against this. It follows the written rules of a bar and shares nothing
-with the SQL: no cursor, no lease, no dirty ranges, one pass over all rows.
+Used by tests, by `verify` and by the check matches_recomputation. It implements the documented rules of a bar and
+shares nothing with the SQL: no cursor, no lease, no invalidation, one pass over all rows.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from agg_pipeline.reading.columns import BAR_COLUMNS, KEY, PRICES, RAW_COLUMNS
 ALWAYS_OPEN = TradingHours()
 DIFFERENCE_COLUMNS = [*KEY, "problem", "field", "expected", "actual", "by"]
 
-RELATIVE_TOLERANCE = 1e-12  # of vwap and of volumes that are not whole: the order of a sum moves its last bits
-_ALL_WHOLE_FROM = 2.0**52  # a float of this size is always whole, which then says nothing about the terms of a sum
+RELATIVE_TOLERANCE = 1e-12  # of vwap and fractional volumes: the order of addition changes the last bits of a sum
+_ALL_WHOLE_FROM = 2.0**52  # floats from here on are whole, even if the terms of a sum were fractional
 
 
 def reference_bars(
@@ -29,21 +29,21 @@ def reference_bars(
     agg_start_utc: dt.datetime | Mapping[Timeframe, dt.datetime],
     hours: TradingHours = ALWAYS_OPEN,
 ) -> dict[Timeframe, pd.DataFrame]:
-    """All bars of all timeframes above ``base`` that the raw bars give.
+    """Build the bars of all timeframes above ``base`` from raw bars.
 
     Args:
-        raw: rows with RAW_COLUMNS of one or many symbols, in any order; other timeframes are ignored. NaN is unknown; a
-            volume that the database holds as NaN, which makes a row invalid there, must come as infinity.
+        raw: rows with RAW_COLUMNS of any symbols, in any order; other timeframes are ignored. NaN is unknown; a volume
+            of NaN in the database, which makes a row invalid, must be passed as infinity.
         base: timeframe of the raw bars, 1m or 5m.
-        agg_start_utc: no window that starts before it is built, at any level; or one start for each level, and a level
-            without one is not built, nor what would be built from it.
-        hours: when bars are expected, the same for all symbols.
+        agg_start_utc: windows that start before it are not built. A mapping gives a start per timeframe; a timeframe
+            that is not in it is not built, nor are those above it.
+        hours: when bars are expected, for all symbols.
 
     Returns:
-        Per timeframe, in the order of building, rows with BAR_COLUMNS by symbol and time; unknown is NaN or <NA>.
+        Per timeframe, in the order of building: rows with BAR_COLUMNS, sorted by symbol and time; NaN, <NA>: unknown.
 
     Raises:
-        ValueError: a column is missing, times are naive, or a bar is there twice (the database refuses that too).
+        ValueError: a column is missing, times are naive, or a bar exists twice.
     """
     levels = {base: _typed(raw, RAW_COLUMNS)}
     ladder = ladder_from(base)
@@ -62,21 +62,21 @@ def roll_up(
     agg_start_utc: dt.datetime,
     hours: TradingHours = ALWAYS_OPEN,
 ) -> pd.DataFrame:
-    """One level of ``reference_bars``: the ``target`` bars that ``source`` bars give, raw or stored."""
+    """Build the ``target`` bars from ``source`` bars, raw or stored: one timeframe of ``reference_bars``."""
     return _roll_up(_typed(bars, RAW_COLUMNS), source, target, agg_start_utc, hours)
 
 
 def differences(expected: pd.DataFrame, actual: pd.DataFrame) -> pd.DataFrame:
-    """What is wrong with ``actual``, one row for each bar that is missing or surplus and each field that is wrong.
+    """Compare bars: one row for each bar of ``actual`` that is missing or surplus, and for each field that is wrong.
 
     Prices, counts, flags and whole volumes must be equal, vwap and fractional volumes to RELATIVE_TOLERANCE. Unknown
-    equals only unknown, never 0. A bar that ``actual`` holds twice is surplus the second time.
+    equals unknown only, not 0. A duplicate bar of ``actual`` is surplus.
 
     Args:
         expected, actual: rows with BAR_COLUMNS, in any order, of one or many timeframes; other columns are ignored.
 
     Returns:
-        Rows with DIFFERENCE_COLUMNS, sorted by bar; empty if all is well. problem is missing, surplus or wrong; field,
+        Rows with DIFFERENCE_COLUMNS, sorted by bar; empty if equal. problem is missing, surplus or wrong; field,
         expected, actual and ``by`` (actual - expected; flags count as 0 and 1) are set for wrong only.
     """
     expected, actual = _typed(expected, BAR_COLUMNS), _typed(actual, BAR_COLUMNS)
@@ -103,9 +103,9 @@ def _roll_up(
     twice = bars.duplicated(["canonical_symbol", "ts_utc"])
     if twice.any():
         symbol, ts = bars.loc[twice, ["canonical_symbol", "ts_utc"]].iloc[0]
-        raise ValueError(f"{symbol} {source} {ts} is there twice; keep one row of each bar")
+        raise ValueError(f"{symbol} {source} {ts} exists twice; keep one row per bar")
 
-    bars = bars[_is_valid(bars, source)]
+    bars = bars[is_valid(bars, source)]
     bars = bars.assign(is_expected=hours.expects(bars["ts_utc"], source.length))
     bars = bars.assign(ts_utc=window_starts(bars["ts_utc"], target), timeframe=str(target))
     bars = bars[bars["ts_utc"] >= first_window(agg_start_utc, target)]
@@ -135,10 +135,10 @@ def _roll_up(
     return _typed(stored, BAR_COLUMNS)
 
 
-def _is_valid(bars: pd.DataFrame, timeframe: Timeframe) -> pd.Series[bool]:
-    """Rows that count as found. NaN fails every comparison, so an unknown price is never valid; unknown volume is."""
+def is_valid(bars: pd.DataFrame, timeframe: Timeframe) -> pd.Series[bool]:
+    """Which rows are valid source bars. An unknown price (NaN) is invalid, an unknown volume is valid."""
     valid = bars["ts_utc"] == window_starts(bars["ts_utc"], timeframe)
-    for price in PRICES:  # a high below the low leaves no room for open and close
+    for price in PRICES:  # a high below the low is found by open and close; NaN is between nothing
         valid &= bars[price].between(bars["low"], bars["high"]) & _is_finite(bars[price])
     return valid & (bars["vol"].isna() | (bars["vol"] >= 0) & _is_finite(bars["vol"]))
 
@@ -148,12 +148,12 @@ def _is_finite(values: pd.Series[float]) -> pd.Series[bool]:
 
 
 def window_starts(ts: pd.Series[pd.Timestamp], timeframe: Timeframe) -> pd.Series[pd.Timestamp]:
-    """``timeframes.window_start`` of each."""
+    """``timeframes.window_start`` of each time."""
     return ORIGIN + (ts - ORIGIN) // timeframe.length * timeframe.length
 
 
 def _quality(inside: pd.Series[int], expected: pd.Series[int]) -> pd.Series[int]:
-    """Of the expected bars that are there; integers on both sides: 0.6 is no float, and 3 of 5 must reach it."""
+    """Quality score by the share of expected bars found; in integers, since 3 of 5 must reach 0.6 exactly."""
     score = pd.Series(pd.NA, index=inside.index, dtype="Int64")
     for limit, is_reached in (
         (-1, 2 * inside > expected),
@@ -166,7 +166,7 @@ def _quality(inside: pd.Series[int], expected: pd.Series[int]) -> pd.Series[int]
 
 
 def is_equal(want: pd.Series[float], have: pd.Series[float], field: str) -> pd.Series[bool]:
-    """Equal as ``differences`` takes it for this field."""
+    """Whether values of a field are equal under the rules of ``differences``."""
     same = (want == have) | (want.isna() & have.isna())
     if field not in ("vol", "vwap"):
         return same
@@ -178,7 +178,7 @@ def is_equal(want: pd.Series[float], have: pd.Series[float], field: str) -> pd.S
 
 
 def _typed(bars: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """The columns with one type each, whatever they came as: from a database None and objects, from a file NaN."""
+    """The columns, converted to fixed types: a database gives None and objects, a file NaN."""
     lacking = [column for column in columns if column not in bars.columns]
     if lacking:
         raise ValueError(f"bars lack {', '.join(lacking)}")
@@ -196,6 +196,6 @@ def _utc(ts: pd.Series[pd.Timestamp]) -> pd.Series[pd.Timestamp]:
     times = pd.to_datetime(ts, format="ISO8601")
     if times.dt.tz is None:
         if times.notna().any():
-            raise ValueError("ts_utc has no time zone; if it is UTC, say so: .dt.tz_localize('UTC')")
-        times = times.dt.tz_localize("UTC")  # no rows, so no type either
+            raise ValueError("ts_utc has no time zone; if it is UTC, set it: .dt.tz_localize('UTC')")
+        times = times.dt.tz_localize("UTC")  # a column without values has no time zone
     return times.dt.tz_convert("UTC").dt.as_unit("us")

@@ -1,7 +1,7 @@
-"""Find and mend what a predecessor left wrong: bars that their source does not give, cursors at impossible places.
+"""Repair of wrong bars and cursors, such as a predecessor may have left.
 
-What is wrong is the database's word (agg_find_damage, agg_mend_cursors), and bars are mended on the road that every
-rebuild takes, so that what a bar was before stays readable as an earlier revision.
+The database finds them (agg_find_damage, agg_mend_cursors). Bars are corrected by a rebuild, so that their earlier
+values stay readable as revisions.
 """
 
 import datetime as dt
@@ -18,33 +18,37 @@ from agg_pipeline.database.rebuilding import rebuild_steps
 from agg_pipeline.market.timeframes import Timeframe, next_window, window_start
 
 KINDS = {
-    "missing": "no bar, though the source gives one",
-    "half_built": "built before all of its source bars were there",
-    "null_as_zero": "a source bar's unknown vwap, volume or trade count was taken for 0",
-    "different": "prices, flags or counts that its source does not give",
-    "surplus": "a bar, though the source gives none",
-    "off_grid": "starts where no window of its timeframe does",
+    "missing": "no bar, though there are enough source bars",
+    "half_built": "built before all of its source bars had arrived",
+    "null_as_zero": "an unknown vwap, volume or trade count of a source bar was counted as 0",
+    "different": "prices, flags or counts differ from a recomputation",
+    "surplus": "a bar without enough source bars",
+    "off_grid": "does not start at a window of its timeframe",
 }
-"""Kinds of damage to a bar, as ``agg_find_damage`` names them, and what each means."""
+"""Kinds of damage to a bar, as named by ``agg_find_damage``, with their meaning."""
 
 
 @dataclass
 class TaskDamage:
-    """Damage to the bars of one task. Bars of a parent are judged against its children as they are stored."""
+    """Damage to the bars of one task: counts by kind, and the ranges that hold it.
+
+    A bar is compared with its stored source bars, so that damage below it does not count again.
+    """
 
     task: Task
-    judged: int = 0
+    evaluated: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
     ranges: list[tuple[dt.datetime, dt.datetime]] = field(default_factory=list)
 
     @property
     def bars(self) -> int:
+        """Number of damaged bars."""
         return self.kinds.total()
 
 
 @dataclass
 class Repair:
-    """What a repair did, or would do."""
+    """Result of a repair, or of its plan: bad cursors, damage by task, counts of the rebuild by timeframe."""
 
     cursors: list[BadCursor]
     damage: list[TaskDamage] = field(default_factory=list)
@@ -52,16 +56,16 @@ class Repair:
 
     @property
     def is_sound(self) -> bool:
-        """Whether there was nothing to mend; a frozen cursor is passed by the next tick without us."""
+        """True if there was nothing to repair. A frozen cursor needs no repair: the next tick moves it on."""
         return all(c.kind == "frozen" for c in self.cursors) and not any(found.bars for found in self.damage)
 
 
 def find_damage(gateway: AggGateway, task: Task, begin: dt.datetime, end: dt.datetime) -> TaskDamage:
-    """Judge the built windows of one task in [begin, end)."""
+    """Find damage in the built windows of one task in [begin, end). Raises GatewayError."""
     found = TaskDamage(task)
     while begin < end:
         page = gateway.find_damage(task, begin, end)
-        found.judged += page.judged
+        found.evaluated += page.evaluated
         found.kinds.update(page.kinds)
         if page.from_utc and page.to_utc:
             found.ranges.append((page.from_utc, page.to_utc))
@@ -77,16 +81,17 @@ def repair(
     symbols: Sequence[str] = (),
     begin: dt.datetime | None = None,
     apply: bool,
-    tell: Callable[[], None] = lambda: None,
+    on_task: Callable[[], None] = lambda: None,
 ) -> Repair:
-    """Find what is wrong and, if ``apply``, mend it. A plan does the same and takes it back, so that its figures hold.
+    """Find wrong bars and cursors and, if ``apply``, correct them; else the database rolls each correction back.
 
     Args:
         symbols: only these; empty: all.
-        begin: no window before it is judged; None: all of history.
-        tell: called after each task.
+        begin: windows before it are not evaluated; None: all of history.
+        on_task: called after each task.
     Raises:
-        LeaseLost: another run kept a task for two minutes. What was mended before stays.
+        LeaseLost: another run held the lease of a task for LEASE_WAIT_S. Earlier corrections are committed.
+        GatewayError: a call failed.
     """
     bad = gateway.repair_cursors(symbols or None, dry_run=not apply)
     done = Repair(cursors=bad)
@@ -95,10 +100,10 @@ def repair(
         for task in tasks:  # children before parents
             first = task.first_window_utc
             own.append(find_damage(gateway, task, max(first, begin or first), _end(task, bad)))
-            tell()
+            on_task()
         done.damage += own
         if damaged := [found for found in own if found.bars]:
-            # From the shortest timeframe that is damaged: those above follow, each window once.
+            # Starts at the shortest damaged timeframe; the rebuild includes those above, so each window is built once.
             for start, stop in _whole_days(r for found in damaged for r in found.ranges):
                 for step in rebuild_steps(gateway, damaged[0].task, start, stop, dry_run=not apply):
                     done.levels = add_levels(done.levels, step)
@@ -106,7 +111,7 @@ def repair(
 
 
 def _end(task: TaskHealth, bad: Sequence[BadCursor]) -> dt.datetime:
-    """Where the built windows of a task end, once its cursor is mended."""
+    """End of the built windows of a task, after the correction of its cursor."""
     for cursor in bad:
         if (cursor.symbol, cursor.timeframe, cursor.kind) == (task.symbol, task.timeframe, "future"):
             return cursor.to_utc or task.first_window_utc
@@ -114,7 +119,7 @@ def _end(task: TaskHealth, bad: Sequence[BadCursor]) -> dt.datetime:
 
 
 def _whole_days(ranges: Iterable[tuple[dt.datetime, dt.datetime]]) -> list[tuple[dt.datetime, dt.datetime]]:
-    """Ranges widened to windows of the longest timeframe, those that touch merged."""
+    """Ranges widened to windows of the longest timeframe and merged where they overlap or touch."""
     merged: list[tuple[dt.datetime, dt.datetime]] = []
     for start, stop in sorted(ranges):
         start, stop = window_start(start, Timeframe.D1), next_window(stop - dt.timedelta.resolution, Timeframe.D1)

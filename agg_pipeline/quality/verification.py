@@ -1,4 +1,4 @@
-"""Compares stored bars with a recomputation in pandas, page by page."""
+"""Comparison of stored bars with a recomputation in pandas, page by page."""
 
 import datetime as dt
 from collections.abc import Collection, Mapping
@@ -13,22 +13,23 @@ from agg_pipeline.reading.pages import Bars, read_page
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What became of one page.
+class Verification:
+    """Result of comparing one page.
 
     Attributes:
-        differences: rows as ``reference.differences`` gives them, and ``waits``: the window is to be built again.
-        source_bars: raw bars that were read.
-        judged: derived bars that were judged, by timeframe.
+        differences: rows of ``recomputation.differences``, and ``invalidated``: a tick will rebuild the window anyway.
+        source_bars: number of raw bars on the page.
+        checked: number of derived bars that were compared, by timeframe.
     """
 
     differences: pd.DataFrame
     source_bars: int
-    judged: Mapping[Timeframe, int]
+    checked: Mapping[Timeframe, int]
 
     @property
     def bars(self) -> int:
-        return sum(self.judged.values())
+        """Number of derived bars that were compared."""
+        return sum(self.checked.values())
 
 
 def verify_page(
@@ -39,34 +40,40 @@ def verify_page(
     begin: dt.datetime,
     end: dt.datetime,
     timeframes: Collection[str],
-) -> Verdict:
-    """Judge the built windows of one page that start in [begin, end).
+) -> Verification:
+    """Read one page and compare its built windows that start in [begin, end) with a recomputation.
 
     Args:
         page: one of ``pages(begin, end)``.
-        timeframes: those to judge; empty: all.
+        timeframes: those to compare; empty: all.
+    Raises:
+        GatewayError: the page could not be read.
     """
     bars = read_page(gateway, symbol, page)
-    return recompute(bars, begin=begin, end=end, timeframes=timeframes) if bars else Verdict(pd.DataFrame(), 0, {})
+    return verify_bars(bars, begin=begin, end=end, timeframes=timeframes) if bars else _nothing_compared(0)
 
 
-def recompute(bars: Bars, *, begin: dt.datetime, end: dt.datetime, timeframes: Collection[str]) -> Verdict:
-    """As ``verify_page``, of a page that was read already."""
+def verify_bars(bars: Bars, *, begin: dt.datetime, end: dt.datetime, timeframes: Collection[str]) -> Verification:
+    """As ``verify_page``, for a page that has been read."""
     if bars.base is None:
-        return Verdict(pd.DataFrame(), len(bars.raw), {})
+        return _nothing_compared(len(bars.raw))
     starts = {timeframe: task.first_window_utc for timeframe, task in bars.tasks.items()}
-    expected, actual, judged = [], [], {}
+    expected, actual, checked = [], [], {}
     for timeframe, fresh in reference_bars(bars.raw, bars.base, starts, bars.hours).items():
         if timeframes and timeframe not in timeframes:
             continue
         task, stored = bars.tasks[timeframe], bars.stored(timeframe)
-        # Beyond the cursor nothing is built yet; what stands there nevertheless is surplus.
+        # From the cursor on nothing is expected, so that a bar stored there is surplus.
         expected.append(fresh[(fresh["ts_utc"] >= begin) & (fresh["ts_utc"] < min(end, task.cursor_utc))])
         actual.append(stored[(stored["ts_utc"] >= max(begin, task.first_window_utc)) & (stored["ts_utc"] < end)])
-        judged[timeframe] = len(actual[-1])
-    if not judged:
-        return Verdict(pd.DataFrame(), len(bars.raw), {})
+        checked[timeframe] = len(actual[-1])
+    if not checked:
+        return _nothing_compared(len(bars.raw))
     wrong = differences(pd.concat(expected), pd.concat(actual))
-    levels = [(timeframe, wrong[(wrong["timeframe"] == timeframe.value).to_numpy()]) for timeframe in judged]
-    waits = [rows.assign(waits=bars.waits(rows["ts_utc"], timeframe)) for timeframe, rows in levels]
-    return Verdict(pd.concat(waits), len(bars.raw), judged)
+    levels = [(timeframe, wrong[(wrong["timeframe"] == timeframe.value).to_numpy()]) for timeframe in checked]
+    marked = [rows.assign(invalidated=bars.is_invalidated(rows["ts_utc"], timeframe)) for timeframe, rows in levels]
+    return Verification(pd.concat(marked), len(bars.raw), checked)
+
+
+def _nothing_compared(source_bars: int) -> Verification:
+    return Verification(pd.DataFrame(), source_bars, {})

@@ -17,7 +17,7 @@ _GAPS = {"missing": "#ef5350", "quiet": "#808a99"}
 
 
 def candles_html(bars: pd.DataFrame, gaps: Sequence[Gap], *, title: str, length: dt.timedelta) -> str:
-    """HTML page with candles and volume. Poor bars are orange, missing bars red, quiet gaps grey; closed time is cut out.
+    """HTML page with candles and volume: poor bars orange, missing bars red, quiet gaps grey, closed time cut out.
 
     Args:
         bars: rows of one symbol and timeframe with ts_utc, open, high, low, close, vol and, if known, quality_score.

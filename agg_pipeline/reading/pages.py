@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from agg_pipeline.database.gateway import AggGateway
-from agg_pipeline.database.models.bars import PageTask, InvalidatedRange
+from agg_pipeline.database.models.bars import InvalidatedRange, PageTask
 from agg_pipeline.market.timeframes import LADDER, Timeframe, next_window, window_start
 from agg_pipeline.market.trading_hours import Schedule, TradingHours
 from agg_pipeline.reading.columns import BAR_COLUMNS, RAW_COLUMNS

@@ -25,7 +25,7 @@ def ask(gateway: AggGateway, symbol: str = "BTCUSD", days: int = 2) -> list[Chec
 
 def findings(results: list[CheckResult]) -> Found:
     """Of windows of derived bars; what is wrong with raw bars, or with all of a task, is said elsewhere."""
-    derived = [result for result in results if not result.of_raw and result.check not in ("health", "coverage")]
+    derived = [result for result in results if not result.is_raw and result.check not in ("health", "coverage")]
     return {(r.check, r.timeframe, f"{f.window_utc:%d %H:%M}") for r in derived for f in r.findings}
 
 
@@ -65,7 +65,7 @@ def test_a_healthy_market_is_green(one_gateway: AggGateway, clean: psycopg.Conne
     between = [result for symbol in ("EURUSD", "BTCUSD", "DE40") for result in ask(one_gateway, symbol, days=10)]
     between = [result for result in between if result.check != "no_gaps"]
     assert findings(between) == set(), "what waits to be built again is no finding"
-    assert sum(result.waiting for result in between) > 1000
+    assert sum(result.invalidated for result in between) > 1000
     tick_until_quiet(one_gateway, now, max_windows=10_000)
     counts = assert_equals_oracle(clean)
     qualities = clean.execute(
@@ -75,16 +75,16 @@ def test_a_healthy_market_is_green(one_gateway: AggGateway, clean: psycopg.Conne
     for symbol in ("EURUSD", "BTCUSD", "DE40"):
         results = ask(one_gateway, symbol, days=10)
         assert {result.check for result in results} == {*CHECKS, *RAW_CHECKS}
-        raw, right_table, no_duplicates = (result for result in results if result.of_raw)
+        raw, right_table, no_duplicates = (result for result in results if result.is_raw)
         assert (raw.check, raw.passed, raw.severity) == ("prices_sane", False, "warn")
         assert (right_table.passed, no_duplicates.passed) == (True, True)
-        results = [result for result in results if not result.of_raw and result.check not in ("health", "coverage")]
+        results = [result for result in results if not result.is_raw and result.check not in ("health", "coverage")]
         gaps = [result for result in results if result.check == "no_gaps"]
         assert {result.severity for result in gaps if not result.passed} == {"warn"}
         results = [result for result in results if result.check != "no_gaps"]
         assert findings(results) == set()
         for result in results:
-            assert (result.passed, result.found, result.waiting, result.symbol) == (True, 0, 0, symbol)
+            assert (result.passed, result.found, result.invalidated, result.symbol) == (True, 0, 0, symbol)
             assert result.checked == (1 if result.check == "lag" else counts[symbol, result.timeframe]), result
 
 

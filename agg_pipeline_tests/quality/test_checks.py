@@ -10,7 +10,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from agg_pipeline.database.gateway import AggGateway
-from agg_pipeline.database.models.bars import BarsPage, PageTask, TouchedRange
+from agg_pipeline.database.models.bars import BarsPage, PageTask, InvalidatedRange
 from agg_pipeline.database.models.base import Task
 from agg_pipeline.database.models.gaps import Gap, GapReport, Misplaced
 from agg_pipeline.database.models.health import TaskHealth
@@ -35,7 +35,7 @@ class Pages(AggGateway):
         self.raw, self.base = raw[raw["canonical_symbol"] == "EURUSD"], base
         self.levels = reference_bars(self.raw, base, MIDNIGHT)
         self.derived = pd.concat(self.levels.values(), ignore_index=True)
-        self.touched: list[TouchedRange] = []
+        self.invalidated: list[InvalidatedRange] = []
         self.cursors = {timeframe: MIDNIGHT + 9 * DAY for timeframe in self.levels}
         self.lag, self.task = 0, dict[str, Any]()
         self.absent: list[Gap] = []
@@ -47,7 +47,7 @@ class Pages(AggGateway):
         ]
         raw, derived = (_columns(rows[rows["ts_utc"].between(begin, end, inclusive="left")]) for rows in
                         (self.raw[RAW_COLUMNS], self.derived[BAR_COLUMNS]))  # fmt: skip
-        return BarsPage(tasks=tasks, touched=self.touched, raw=raw, derived=derived)
+        return BarsPage(tasks=tasks, invalidated=self.invalidated, raw=raw, derived=derived)
 
     def health(self, symbols: Any = None) -> list[TaskHealth]:
         plain = dict.fromkeys(TaskHealth.model_fields, None) | {"symbol": "EURUSD", "status": "idle", "enabled": True}
@@ -213,12 +213,12 @@ def test_all_findings_are_counted_and_the_first_kept_errors_before_warnings(monk
 def test_what_waits_to_be_built_again_is_counted_apart() -> None:
     pages = steady()
     at = MIDNIGHT + dt.timedelta(hours=10)
-    pages.touched = [TouchedRange(timeframe="5m", from_utc=at, to_utc=at + M5.length)]
+    pages.invalidated = [InvalidatedRange(timeframe="5m", from_utc=at, to_utc=at + M5.length)]
     for timeframe in (M5, M15, H1):
         pages.broken(timeframe, at, high=13.0, vol=2.0)
     results = ask(pages)
     assert all(result.passed for result in results.values())
-    waiting = {key: result.waiting for key, result in results.items() if result.waiting}
+    waiting = {key: result.invalidated for key, result in results.items() if result.invalidated}
     assert waiting == {
         **{("matches_recomputation", name): 1 for name in ("5m", "15m", "1h")},
         **{("parents_agree", name): 1 for name in ("15m", "1h", "4h", "1d")},

@@ -267,7 +267,7 @@ def test_no_rows_give_no_bars_of_the_same_types() -> None:
 
 
 def test_a_bar_that_is_there_twice_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"EURUSD 1m 2024-03-13 00:01:00\+00:00 is there twice"):
+    with pytest.raises(ValueError, match=r"EURUSD 1m 2024-03-13 00:01:00\+00:00 exists twice"):
         build([bar(0), bar(1), bar(1, high=13)], M5)
 
 
