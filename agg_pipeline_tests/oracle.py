@@ -1,4 +1,4 @@
-"""Live derived bars held against the pandas recomputation of all raw bars."""
+"""Comparison of all live derived bars with a recomputation of all raw bars in pandas."""
 
 import datetime as dt
 
@@ -10,14 +10,14 @@ from agg_pipeline.market.trading_hours import Schedule, TradingHours
 from agg_pipeline.quality.recomputation import differences, reference_bars
 from agg_pipeline.reading.columns import BAR_COLUMNS, RAW_COLUMNS
 
-# pandas has one word for unknown and for "not a number"; the database has two, and such a volume makes a row invalid.
+# pandas has one NaN for unknown and for not a number; the database has two, and NaN as volume makes a row invalid.
 RAW_SELECT = ", ".join(
     "case when vol = 'NaN' then 'Infinity' else vol end as vol" if column == "vol" else column for column in RAW_COLUMNS
 )
 
 
 def assert_equals_oracle(connection: psycopg.Connection) -> dict[tuple[str, str], int]:
-    """Every live bar of every asset is what its raw bars give, and nothing else is there; bars counted per task."""
+    """Assert that the live bars of all assets equal the recomputation; returns the number of bars per task."""
     counts: dict[tuple[str, str], int] = {}
     assets = connection.execute(
         """select a.canonical_symbol, a.base_timeframe, min(s.agg_start_utc) from core_asset_registry_all a
@@ -33,7 +33,7 @@ def assert_equals_oracle(connection: psycopg.Connection) -> dict[tuple[str, str]
 
 
 def bars_of(connection: psycopg.Connection, symbol: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Raw bars and live derived bars of a symbol."""
+    """Raw bars and live derived bars of a symbol, with RAW_COLUMNS and BAR_COLUMNS."""
     raw = connection.execute(f"select {RAW_SELECT} from data_bars where canonical_symbol = %s", [symbol]).fetchall()
     live = connection.execute(
         f"""select {", ".join(BAR_COLUMNS)} from derived_data_bars
@@ -44,7 +44,7 @@ def bars_of(connection: psycopg.Connection, symbol: str) -> tuple[pd.DataFrame, 
 
 
 def hours_of(connection: psycopg.Connection, symbol: str) -> TradingHours:
-    """What the registry, the changes and the filled sessions say, put together apart from the SQL that does so."""
+    """Trading hours of a symbol from registry, calendar changes and sessions, without the SQL functions for them."""
     always = dt.datetime.min.replace(tzinfo=dt.UTC), dt.datetime.max.replace(tzinfo=dt.UTC)
     follows = connection.execute(
         """select null, trading_calendar from core_asset_registry_all where canonical_symbol = %(symbol)s

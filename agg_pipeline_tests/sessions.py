@@ -1,4 +1,4 @@
-"""Sessions for the tests, put into the database as the job puts them."""
+"""Trading sessions for the tests, uploaded as the calendar job does."""
 
 import functools
 from typing import Any
@@ -15,12 +15,13 @@ def _json(calendar: str, first_year: int, last_year: int) -> dict[str, Any]:
 
 
 def fill_sessions(db: psycopg.Connection, *calendars: str, years: tuple[int, int] = (2010, 2027)) -> None:
+    """Upload the sessions of calendars for the years first to last."""
     for calendar in calendars:
         db.execute("select public.agg_refresh_calendar(%s, false)", [Jsonb(_json(calendar, *years))])
 
 
 def follow(db: psycopg.Connection, symbol: str, calendar: str, since: str | None = None) -> None:
-    """From ``since`` (a UTC day; None: always) the symbol follows a calendar, whose sessions are filled."""
+    """Make a symbol follow a calendar from ``since`` on (a UTC day; None: always); upload its sessions if needed."""
     unfilled = "select from trading_calendars where calendar = %s and calendar <> '24x7' and from_utc is null"
     if db.execute(unfilled, [calendar]).fetchone() is not None:
         fill_sessions(db, calendar)

@@ -1,4 +1,4 @@
-"""docs/sql-api.md, from the comments in the database; ``make docs`` writes it."""
+"""Writer of docs/sql-api.md from the comments in the database (``make docs``)."""
 
 from pathlib import Path
 
@@ -24,15 +24,15 @@ select c.relname, case c.relkind when 'v' then 'view' else 'table' end, obj_desc
 
 
 def render(db: psycopg.Connection) -> str:
-    """The page, of a database that is migrated."""
+    """Text of docs/sql-api.md for a migrated database."""
     parts = [_HEAD]
-    for name, arguments, result, said in db.execute(_FUNCTIONS).fetchall():
+    for name, arguments, result, comment in db.execute(_FUNCTIONS).fetchall():
         lines = [f"  {argument}" for argument in _short(arguments).split(", ") if argument]
         call = f"{name}(\n" + ",\n".join(lines) + ")" if lines else f"{name}()"
-        parts.append(f"\n## {name}\n\n{said}\n\n```sql\n{call}\nreturns {_short(result)}\n```\n")
+        parts.append(f"\n## {name}\n\n{comment}\n\n```sql\n{call}\nreturns {_short(result)}\n```\n")
     parts.append("\n# Tables and views\n\n| name | | what it holds |\n|---|---|---|\n")
-    for name, kind, said in db.execute(_RELATIONS).fetchall():
-        parts.append(f"| `{name}` | {kind} | {said.replace('|', '/')} |\n")
+    for name, kind, comment in db.execute(_RELATIONS).fetchall():
+        parts.append(f"| `{name}` | {kind} | {comment.replace('|', '/')} |\n")
     return "".join(parts)
 
 

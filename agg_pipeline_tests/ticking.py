@@ -1,4 +1,4 @@
-"""A tick without Dagster: the calls that the ops make, at a time of the test's choosing."""
+"""Ticks without Dagster: the gateway calls of the ops, at a time that the test chooses."""
 
 import datetime as dt
 
@@ -12,7 +12,7 @@ ENVIRONMENT = "PROD"
 def tick(
     gateway: AggGateway, now: dt.datetime, *, limit: int | None = None, max_windows: int = 100
 ) -> list[CatchupResult]:
-    """One tick at ``now``: due, start, catch up, finish. Every task of it must succeed."""
+    """One tick at ``now``: select due tasks, start, catch up, finish. Asserts that every task succeeds."""
     due = gateway.due_tasks(ENVIRONMENT, now=now, limit=limit, stale_seconds=900)
     if not due:
         return []
@@ -34,7 +34,7 @@ def tick(
 
 
 def tick_until_quiet(gateway: AggGateway, now: dt.datetime, *, max_windows: int = 1000, at_most: int = 500) -> int:
-    """Ticks at ``now`` until nothing is due; how many it took."""
+    """Tick at ``now`` until nothing is due; returns the number of ticks."""
     for n in range(at_most):
         if not tick(gateway, now, max_windows=max_windows):
             return n

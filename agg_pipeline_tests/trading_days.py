@@ -1,4 +1,4 @@
-"""What is expected on known days, worked out by hand: from the rules of the exchanges, not from any code here."""
+"""Expected bars of known days, worked out by hand from the rules of the exchanges."""
 
 from typing import NamedTuple
 

@@ -1,9 +1,9 @@
-"""Examine a project before and after a migration: which database it is, what is wrong with it, what to type.
+"""Examination of a project, before and after a migration: its state, findings, and the command that corrects each.
 
-Facts are collected over a database URL (database) or a REST API (rest); what they mean does not depend on who looked
-(structure, content).
+Facts are read over a database URL (database) or a REST API (rest); findings are derived from facts alone (structure,
+content).
 
-Does not belong here: changing anything (migrate, quality/repair).
+Does not belong here: changes of the database (migrate, quality/repair).
 """
 
 import datetime as dt
@@ -18,12 +18,12 @@ from agg_pipeline.doctor.facts import Facts
 from agg_pipeline.doctor.finding import Finding, Severity
 from agg_pipeline.quality.repair import find_damage
 
-__all__ = ["Examination", "Finding", "Severity", "examine", "state"]
+__all__ = ["Examination", "Finding", "Severity", "describe_database", "examine"]
 
 
 @dataclass(frozen=True)
 class Examination:
-    """What was found, and what ``migrate`` would apply."""
+    """State of a project, findings, and migrations that ``migrate`` would apply."""
 
     state: str
     findings: list[Finding]
@@ -31,28 +31,29 @@ class Examination:
 
     @property
     def is_sound(self) -> bool:
+        """True if nothing has to be done: there are notes at most."""
         return all(finding.severity == Severity.NOTE for finding in self.findings)
 
 
 def examine(transport: Transport, *, dsn: str | None, since: dt.datetime | None = None) -> Examination:
-    """Look at a project and judge what is seen; nothing is changed.
+    """Examine a project; changes nothing.
 
     Args:
-        transport: to the project.
-        dsn: database URL; None: only what the REST API shows.
-        since: rows and bars before it are not judged.
+        transport: connection to the project.
+        dsn: database URL; None: only what the REST API shows is examined.
+        since: rows and bars before it are not examined.
     Raises:
-        GatewayError: the project cannot be reached, or may not be read.
+        GatewayError: the project cannot be reached, or the user has no permission to read it.
     """
-    facts = _facts(transport, dsn, since)
-    if facts.recorded is None:
+    facts = _read_facts(transport, dsn, since)
+    if facts.applied_versions is None:
         pending = [] if facts.contract >= CONTRACT else migrations()
     else:
-        pending = [migration for migration in migrations() if migration.version not in facts.recorded]
+        pending = [migration for migration in migrations() if migration.version not in facts.applied_versions]
     found = [
         *structure.version_findings(facts, pending),
         *structure.function_findings(facts, pending),
-        *structure.rights_findings(facts, pending),
+        *structure.grant_findings(facts, pending),
         *structure.health_findings(facts),
         *content.cursor_findings(facts),
         *content.task_findings(facts, dt.datetime.now(dt.UTC)),
@@ -60,7 +61,7 @@ def examine(transport: Transport, *, dsn: str | None, since: dt.datetime | None 
         *content.row_findings(facts),
         *(
             Finding(Severity.NOTE, "not checked", f"{what}: needs a database URL", "Set SUPABASE_DB_URL.")
-            for what in facts.unseen
+            for what in facts.not_checked
         ),
     ]
     if facts.contract >= CONTRACT and not pending and not FUNCTIONS - facts.functions.keys():
@@ -76,16 +77,16 @@ def examine(transport: Transport, *, dsn: str | None, since: dt.datetime | None 
         ]  # fmt: skip
         found += content.damage_findings(damage)
     found.sort(key=lambda finding: list(Severity).index(finding.severity))
-    return Examination(structure.state_of(facts), found, pending)
+    return Examination(structure.describe_state(facts), found, pending)
 
 
-def state(dsn: str) -> str:
-    """Which database this is, in words; no row is judged. Raises GatewayError."""
-    return structure.state_of(database.look(dsn, rows=False))
+def describe_database(dsn: str) -> str:
+    """State of a database in words, without examining rows. Raises GatewayError."""
+    return structure.describe_state(database.read_facts(dsn, rows=False))
 
 
-def _facts(transport: Transport, dsn: str | None, since: dt.datetime | None) -> Facts:
+def _read_facts(transport: Transport, dsn: str | None, since: dt.datetime | None) -> Facts:
     if dsn is not None:
-        return database.look(dsn, since=since)
-    assert isinstance(transport, RestTransport)  # noqa: S101 - a database URL is the only other way
-    return rest.look(transport)
+        return database.read_facts(dsn, since=since)
+    assert isinstance(transport, RestTransport)  # noqa: S101 - without a database URL there is no other
+    return rest.read_facts(transport)

@@ -1,4 +1,4 @@
-"""Look at a project over its database URL. Reads only: every statement runs in a transaction that may not write."""
+"""Reads the facts of a project over its database URL, in a read-only transaction."""
 
 import datetime as dt
 from collections import defaultdict
@@ -9,17 +9,17 @@ from psycopg.rows import dict_row
 
 from agg_pipeline.database.gateway import FUNCTIONS
 from agg_pipeline.doctor import queries
-from agg_pipeline.doctor.facts import PREDECESSOR_RPCS, TABLES, Asset, Facts, TaskFacts, UnsoundRows
+from agg_pipeline.doctor.facts import PREDECESSOR_RPCS, TABLES, Asset, Facts, InvalidRows, TaskFacts
 from agg_pipeline.errors import PermanentError, TransientError
 
 _STATEMENT_TIMEOUT = "300s"
 
-# Beside the RPCs: what writes bars or tables with the rights of its owner.
+# Functions besides the RPCs that write bars or tables with the rights of their owner.
 _INTERNAL = (
     "_upsert_derived_bar", "aggregate_1m_to_5m_window", "aggregate_5m_to_1h_window", "derived_soft_delete_range",
     "derived_rebuild_range", "calc_dxy_range_derived", "calc_dxy_range_1m",
 )  # fmt: skip
-_NEEDED = {
+_REQUIRED_GRANTS = {
     "core_asset_registry_all": {"INSERT", "UPDATE"},
     "data_bars": {"INSERT", "UPDATE"},
     "ops_issues": {"INSERT"},
@@ -27,14 +27,15 @@ _NEEDED = {
 }
 
 
-def look(dsn: str, *, since: dt.datetime | None = None, rows: bool = True) -> Facts:
-    """Facts of the project behind a database URL.
+def read_facts(dsn: str, *, since: dt.datetime | None = None, rows: bool = True) -> Facts:
+    """Read the facts of the project at a database URL.
 
     Args:
-        since: rows before it are not judged.
-        rows: False: judge none, which a large table takes minutes for.
-
-    Raises TransientError if it cannot be reached, PermanentError if the user may not read.
+        since: rows before it are not examined.
+        rows: False: examine no rows, which takes minutes for a large table.
+    Raises:
+        TransientError: the database cannot be reached.
+        PermanentError: the user has no permission to read.
     """
     try:
         with psycopg.connect(dsn, connect_timeout=10, row_factory=dict_row, autocommit=True) as connection:
@@ -51,7 +52,7 @@ def look(dsn: str, *, since: dt.datetime | None = None, rows: bool = True) -> Fa
                 "connect",
                 type(exc).__name__,
                 f"the database cannot be reached: {first}",
-                "Are the address and the password right, and is the server up?",
+                "Check the address and the password, and that the server is up.",
             ) from None
         raise _refused(exc) from None
     except psycopg.Error as exc:
@@ -65,27 +66,27 @@ def _refused(exc: psycopg.Error) -> PermanentError:
 
 def _facts(connection: psycopg.Connection[dict[str, Any]], since: dt.datetime | None, rows: bool) -> Facts:
     columns: dict[str, set[str]] = defaultdict(set)
-    open_tables: set[str] = set()
+    tables_without_rls: set[str] = set()
     for row in connection.execute(queries.COLUMNS, [list(TABLES)]):
         columns[row["table_name"]].add(row["column_name"])
         if not row["relrowsecurity"]:
-            open_tables.add(row["table_name"])
+            tables_without_rls.add(row["table_name"])
     functions: dict[str, list[tuple[str, ...]]] = defaultdict(list)
-    browsers: list[str] = []
-    has_hour_of_010 = False
+    public_grants: list[str] = []
+    has_broken_1h_function = False
     for row in connection.execute(queries.FUNCTIONS):
         name = row["proname"]
         functions[name].append(tuple(row["arguments"]))
         is_known = name in PREDECESSOR_RPCS or name in _INTERNAL or name.startswith(("agg_", "_agg_", "ops_", "_ops_"))
         if row["is_open"] and is_known:
-            browsers.append(f"{name}()")
-        has_hour_of_010 |= name == "aggregate_5m_to_1h_window" and "'5m_to_1h'" in row["prosrc"]
-    extra: dict[str, list[str]] = {}
+            public_grants.append(f"{name}()")
+        has_broken_1h_function |= name == "aggregate_5m_to_1h_window" and "'5m_to_1h'" in row["prosrc"]
+    extra_grants: dict[str, list[str]] = {}
     for row in connection.execute(queries.GRANTS, [list(TABLES)]):
         if row["is_open"]:
-            browsers.append(row["relname"])
-        if more := sorted(set(row["service_role"]) - _NEEDED.get(row["relname"], set())):
-            extra[row["relname"]] = more
+            public_grants.append(row["relname"])
+        if more := sorted(set(row["service_role"]) - _REQUIRED_GRANTS.get(row["relname"], set())):
+            extra_grants[row["relname"]] = more
     is_ours = "agg_contract" in functions
     has_bars = {"core_asset_registry_all", "data_bars", "derived_data_bars"} <= columns.keys()
     recorded = connection.execute("select to_regclass('supabase_migrations.schema_migrations') is not null as is_there")
@@ -98,21 +99,23 @@ def _facts(connection: psycopg.Connection[dict[str, Any]], since: dt.datetime | 
     return Facts(
         columns={table: frozenset(names) for table, names in columns.items()},
         functions=functions,
-        doubled=frozenset(name for name in FUNCTIONS | PREDECESSOR_RPCS.keys() if len(functions.get(name, ())) > 1),
+        overloaded=frozenset(name for name in FUNCTIONS | PREDECESSOR_RPCS.keys() if len(functions.get(name, ())) > 1),
         contract=contract["version"] if contract else 0,
         assets=[Asset(**row) for row in connection.execute(queries.ASSETS)] if has_bars else [],
         tasks=[TaskFacts(**row) for row in connection.execute(queries.TASKS)]
         if has_bars and "data_agg_state" in columns
         else [],
-        recorded=frozenset(row["version"] for row in versions),
-        open_to_browsers=sorted(set(browsers)),
-        extra_grants=extra,
-        without_rls=sorted(open_tables),
-        triggers_of_others=[row["name"] for row in connection.execute(queries.TRIGGERS)],
-        has_hour_of_010=has_hour_of_010,
-        unsound=[
-            UnsoundRows(**row)
-            for row in connection.execute(queries.UNSOUND, {"since": since or dt.datetime(1970, 1, 1, tzinfo=dt.UTC)})
+        applied_versions=frozenset(row["version"] for row in versions),
+        public_grants=sorted(set(public_grants)),
+        extra_grants=extra_grants,
+        without_rls=sorted(tables_without_rls),
+        foreign_triggers=[row["name"] for row in connection.execute(queries.TRIGGERS)],
+        has_broken_1h_function=has_broken_1h_function,
+        invalid_rows=[
+            InvalidRows(**row)
+            for row in connection.execute(
+                queries.INVALID_ROWS, {"since": since or dt.datetime(1970, 1, 1, tzinfo=dt.UTC)}
+            )
         ]
         if has_bars and rows
         else [],

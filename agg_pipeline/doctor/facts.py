@@ -1,4 +1,4 @@
-"""What was seen of a project: plain facts, whoever looked and however. What they mean: structure, content."""
+"""Facts of a project, as read over a database URL or the REST API."""
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ TABLES = (
     "ops_issues",
     "quality_workerhealth",
 )
-"""Tables that a project of the predecessor or of ours may have."""
+"""Tables of the predecessor or of this package that are examined."""
 
 PREDECESSOR_RPCS: Mapping[str, tuple[str, str]] = {
     "agg_get_due_tasks": ("p_env_name", "p_limit"),
@@ -27,12 +27,12 @@ PREDECESSOR_RPCS: Mapping[str, tuple[str, str]] = {
     "ops_runlog_finish": ("p_status", "p_run_id"),
     "ops_runlog_prune": ("p_job_name, p_trigger", "p_keep"),
 }
-"""The functions that the predecessor's worker calls: parameters that take any text, and one that does not."""
+"""Functions that the predecessor's worker calls: their parameters of type text, and one of another type."""
 
 
 @dataclass(frozen=True)
 class Asset:
-    """A row of the registry, as far as it matters here."""
+    """A row of core_asset_registry_all."""
 
     symbol: str
     asset_class: str | None
@@ -42,12 +42,13 @@ class Asset:
 
 @dataclass(frozen=True)
 class TaskFacts:
-    """A row of data_agg_state, and what its raw bars say about its cursor.
+    """A row of data_agg_state, with the raw bars around its cursor.
 
     Attributes:
         base: timeframe of the asset's raw bars; None: there is no asset.
-        start: no window before it is built.
-        newest: start of the newest raw bar.
+        start: windows that start before it are not built.
+        newest: start of the newest raw bar; None: there is none.
+        is_empty_at_cursor: whether the window at the cursor has no raw bar.
     """
 
     symbol: str
@@ -67,8 +68,8 @@ class TaskFacts:
 
 
 @dataclass(frozen=True)
-class UnsoundRows:
-    """Rows of one table that are wrong by themselves, for one reason."""
+class InvalidRows:
+    """Count of rows of one table and task that are invalid by themselves, for one reason."""
 
     table: str
     symbol: str
@@ -79,32 +80,35 @@ class UnsoundRows:
 
 @dataclass(frozen=True)
 class Facts:
-    """One look at a project. None: it could not be seen from there.
+    """Facts of a project at one time. None: unknown, since the REST API does not show it.
 
     Attributes:
-        columns: of those of TABLES that exist.
-        functions: arguments of each function of schema public, one tuple an overload.
-        doubled: functions that exist more than once, so that a call over the REST API is refused.
-        contract: version of our functions; 0: there are none.
-        recorded: versions of the migrations that were applied.
-        open_to_browsers: tables and functions of ours or the predecessor's that anon or authenticated may use.
-        extra_grants: what service_role may do beyond what it needs, by table.
+        columns: names of columns, for each of TABLES that exists.
+        functions: names of parameters of each function in schema public, one tuple per overload.
+        overloaded: functions that exist more than once, so that the REST API refuses a call.
+        contract: version of the functions of this package; 0: there are none.
+        applied_versions: versions of the recorded migrations.
+        public_grants: tables and functions of the pipeline that anon or authenticated may use.
+        extra_grants: privileges of service_role that it does not need, by table.
         without_rls: tables without row level security.
-        triggers_of_others: "name on table" of those on tables that only we write.
-        has_hour_of_010: the function of the 1h bars is the one that fails whenever it has a bar to store.
+        foreign_triggers: "name on table" of triggers of others on tables that only the pipeline writes.
+        has_broken_1h_function: whether aggregate_5m_to_1h_window is that of the predecessor's migration 010, which
+            fails whenever it has a bar to store.
+        invalid_rows: counts of invalid rows.
+        not_checked: what could not be read, in words.
     """
 
     columns: Mapping[str, frozenset[str]]
     functions: Mapping[str, Sequence[tuple[str, ...]]]
-    doubled: frozenset[str]
+    overloaded: frozenset[str]
     contract: int
     assets: Sequence[Asset] = ()
     tasks: Sequence[TaskFacts] = ()
-    recorded: frozenset[str] | None = None
-    open_to_browsers: Sequence[str] | None = None
+    applied_versions: frozenset[str] | None = None
+    public_grants: Sequence[str] | None = None
     extra_grants: Mapping[str, Sequence[str]] | None = None
     without_rls: Sequence[str] | None = None
-    triggers_of_others: Sequence[str] | None = None
-    has_hour_of_010: bool | None = None
-    unsound: Sequence[UnsoundRows] | None = None
-    unseen: Sequence[str] = field(default=())
+    foreign_triggers: Sequence[str] | None = None
+    has_broken_1h_function: bool | None = None
+    invalid_rows: Sequence[InvalidRows] | None = None
+    not_checked: Sequence[str] = field(default=())

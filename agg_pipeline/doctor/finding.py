@@ -1,4 +1,4 @@
-"""How a finding is worded: what was found, how bad it is, and what to type."""
+"""Findings: severity, subject, what was found, and the command to type."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ APPLY = "agg-pipeline repair --apply"
 
 
 class Severity(StrEnum):
-    """error: nothing works before it is mended; warning: something to do; note: good to know."""
+    """error: nothing works until it is corrected; warning: something has to be done; note: nothing has to be done."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -20,7 +20,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found. ``remedy`` is what to type, or why nothing is to be done."""
+    """A finding. ``about``: its subject; ``remedy``: the command to type, or the reason why none is needed."""
 
     severity: Severity
     about: str
@@ -28,6 +28,7 @@ class Finding:
     remedy: str
 
 
-def some(names: Sequence[str], limit: int = 8) -> str:
+def join_names(names: Sequence[str], limit: int = 8) -> str:
+    """The first ``limit`` names separated by commas, and the number of the others."""
     more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more

@@ -1,4 +1,4 @@
-"""What the doctor asks a database, in SQL that every state of the predecessor's understands."""
+"""Queries for facts, in SQL that works on every state of the predecessor's database."""
 
 _LENGTHS = """(values ('1m', interval '1 minute'), ('5m', interval '5 minutes'), ('15m', interval '15 minutes'),
   ('1h', interval '1 hour'), ('4h', interval '4 hours'), ('1d', interval '24 hours')) tf (timeframe, length)"""
@@ -19,7 +19,7 @@ select c.relname,
        array(select kind from unnest(array['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) kind
               where has_table_privilege('service_role', c.oid, kind)) as service_role
   from pg_class c where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p') and c.relname = any (%s)"""
-# On the tables that nobody but us should write to.
+# Triggers of others on tables that only the pipeline writes.
 TRIGGERS = """
 select format('%I on public.%I', t.tgname, c.relname) as name from pg_trigger t join pg_class c on c.oid = t.tgrelid
  where c.relnamespace = 'public'::regnamespace and c.relname in ('data_agg_state', 'derived_data_bars')
@@ -27,7 +27,7 @@ select format('%I on public.%I', t.tgname, c.relname) as name from pg_trigger t 
    and t.tgname not in ('trg_agg_state_updated_at', 'trg_derived_updated_at')
    and t.tgname not like 'agg\\_dirty\\_on\\_%'
  order by c.relname, 1"""
-# Columns that a state may lack are read through JSON.
+# Columns that may not exist are read through to_jsonb.
 ASSETS = """
 select canonical_symbol as symbol, asset_class, coalesce(active, false) or coalesce(test_active, false) as is_active,
        to_jsonb(a) ->> 'trading_calendar' as trading_calendar
@@ -51,7 +51,7 @@ select s.canonical_symbol as symbol, s.timeframe, s.source_timeframe, a.base,
                       where b.canonical_symbol = s.canonical_symbol and b.timeframe = a.base and b.ts_utc <= now()
                       order by b.ts_utc desc limit 1) newest on true
  order by 1, tf.length"""  # noqa: S608 - no value from outside
-# The rule of agg_source_bars, for databases that do not have it yet; a test holds the two together.
+# The rule of agg_source_bars, for databases without it; test_damage.py compares the two.
 _REASON = """
 case when not isfinite(b.ts_utc) or b.ts_utc <> date_bin(tf.length, b.ts_utc, '2001-01-01 00:00:00+00')
        then 'time off the grid'
@@ -63,7 +63,7 @@ case when not isfinite(b.ts_utc) or b.ts_utc <> date_bin(tf.length, b.ts_utc, '2
      when b.open not between b.low and b.high then 'open outside low to high'
      when b.close not between b.low and b.high then 'close outside low to high'
      when b.vol < 0 or b.vol >= 'Infinity' then 'volume negative or not finite' end"""
-UNSOUND = f"""
+INVALID_ROWS = f"""
 select 'data_bars' as table, b.canonical_symbol as symbol, b.timeframe, {_REASON} as reason, count(*) as rows
   from public.data_bars b join {_LENGTHS} using (timeframe)
  where b.timeframe in ('1m', '5m') and b.ts_utc >= %(since)s and {_REASON} is not null

@@ -1,4 +1,4 @@
-"""Look at a project over its REST API: what the key can see. The rest needs a database URL, and the report says so."""
+"""Reads the facts of a project over its REST API. What it does not show is listed in NOT_CHECKED."""
 
 import datetime as dt
 from collections.abc import Iterator
@@ -9,27 +9,27 @@ from agg_pipeline.doctor.facts import PREDECESSOR_RPCS, TABLES, Asset, Facts, Ta
 from agg_pipeline.errors import GatewayError
 from agg_pipeline.market.timeframes import Timeframe
 
-_PAGE = 1000  # of a longer answer a hosted API sends so many rows and does not say so
-_FIRST_START = dt.datetime(2025, 7, 1, tzinfo=dt.UTC)  # the predecessor's, before it had a column for it
-UNSEEN = (
+_PAGE = 1000  # rows; a hosted API cuts longer responses to this without notice
+_FIRST_START = dt.datetime(2025, 7, 1, tzinfo=dt.UTC)  # start of the predecessor's tasks without column agg_start_utc
+NOT_CHECKED = (
     "which migrations are recorded",
-    "grants, row level security and who may call what",
-    "whether the 1h function is the broken one",
-    "rows that are unsound in themselves",
+    "grants and row level security",
+    "whether the 1h function is that of the predecessor's migration 010",
+    "invalid rows",
 )
 
 
-def look(transport: RestTransport) -> Facts:
-    """Facts of the project behind a REST API. Raises GatewayError."""
-    described = transport.get("")
+def read_facts(transport: RestTransport) -> Facts:
+    """Read the facts of the project at a REST API. Raises GatewayError."""
+    description = transport.get("")
     columns = {
         table: frozenset(shape.get("properties", {}))
-        for table, shape in described.get("definitions", {}).items()
+        for table, shape in description.get("definitions", {}).items()
         if table in TABLES
     }
     functions = {
         path.removeprefix("/rpc/"): [_arguments(methods)]
-        for path, methods in described.get("paths", {}).items()
+        for path, methods in description.get("paths", {}).items()
         if path.startswith("/rpc/")
     }
     contract = transport.call("agg_contract", {}) if "agg_contract" in functions else 0
@@ -44,11 +44,13 @@ def look(transport: RestTransport) -> Facts:
     return Facts(
         columns=columns,
         functions=functions,
-        doubled=frozenset(name for name in PREDECESSOR_RPCS if name in functions and _is_doubled(transport, name)),
+        overloaded=frozenset(
+            name for name in PREDECESSOR_RPCS if name in functions and _is_overloaded(transport, name)
+        ),
         contract=contract if isinstance(contract, int) else 0,
         assets=assets,
         tasks=[_task(transport, row, bases.get(row["canonical_symbol"])) for row in tasks],
-        unseen=UNSEEN,
+        not_checked=NOT_CHECKED,
     )
 
 
@@ -57,8 +59,8 @@ def _arguments(methods: Any) -> tuple[str, ...]:
     return tuple(body.get("schema", {}).get("properties", {}))
 
 
-def _is_doubled(transport: RestTransport, function: str) -> bool:
-    """Called with a value that no version of it can read, so that nothing runs, whichever is chosen."""
+def _is_overloaded(transport: RestTransport, function: str) -> bool:
+    """Call it with a value that is valid for no overload, so that no function runs."""
     texts, typed = PREDECESSOR_RPCS[function]
     try:
         transport.call(function, {**dict.fromkeys(texts.split(", "), "?"), typed: "?"})

@@ -1,37 +1,38 @@
-"""What the structure of a project says: which database it is, its functions, tables and rights."""
+"""Findings in the structure of a project: its version, functions, tables and grants."""
 
 from collections.abc import Iterator, Sequence
 
 from agg_pipeline.database.gateway import CONTRACT, FUNCTIONS
 from agg_pipeline.database.migrate import Migration
 from agg_pipeline.doctor.facts import Facts
-from agg_pipeline.doctor.finding import AGAIN, MIGRATE, PLAN, Finding, Severity, some
+from agg_pipeline.doctor.finding import AGAIN, MIGRATE, PLAN, Finding, Severity, join_names
 
 _INGESTERS_TABLES = ("data_bars", "core_asset_registry_all")
 
 
-def state_of(facts: Facts) -> str:
-    """Which database this is, in words."""
+def describe_state(facts: Facts) -> str:
+    """State of the database in words: whose schema, which version."""
     if facts.contract >= CONTRACT:
         return f"agg_pipeline, contract {facts.contract}"
     if facts.contract:
         return f"an older agg_pipeline, contract {facts.contract} (this one needs {CONTRACT})"
-    if facts.recorded and "lease_token" in facts.columns.get("data_agg_state", ()):
-        return "a migration to agg_pipeline that broke off"
+    if facts.applied_versions and "lease_token" in facts.columns.get("data_agg_state", ()):
+        return "a migration to agg_pipeline that was interrupted"
     if "data_agg_state" not in facts.columns:
         return "no aggregator yet" + (", but raw bars" if "data_bars" in facts.columns else ": an empty project")
     parts = ["before its phase 5" if _lacking_columns(facts) else "since its phase 5"]
-    if "agg_finish" in facts.doubled:
+    if "agg_finish" in facts.overloaded:
         parts.append("with two agg_finish")
-    if facts.has_hour_of_010:
+    if facts.has_broken_1h_function:
         parts.append("with the 1h function of its migration 010")
     parts.append(f"health tables {_health_shape(facts)}")
     return f"the predecessor, {', '.join(parts)}"
 
 
 def version_findings(facts: Facts, pending: Sequence[Migration]) -> Iterator[Finding]:
+    """Missing functions, tables and columns, and pending migrations."""
     files = (
-        f"{len(pending)} files are pending: {some([m.path.name for m in pending], 3)}"
+        f"{len(pending)} files are pending: {join_names([m.path.name for m in pending], 3)}"
         if pending
         else "no file is pending"
     )
@@ -40,8 +41,8 @@ def version_findings(facts: Facts, pending: Sequence[Migration]) -> Iterator[Fin
         yield Finding(
             Severity.ERROR,
             "version",
-            f"this is {state_of(facts)}; of the functions that this package calls {len(missing)} are missing: "
-            f"{some(missing, 5)}. {files}",
+            f"this is {describe_state(facts)}; {len(missing)} functions that this package calls are missing: "
+            f"{join_names(missing, 5)}. {files}",
             MIGRATE if pending else AGAIN,
         )
         if tables := sorted({"data_bars", "derived_data_bars", "data_agg_state", "ops_runlog"} - facts.columns.keys()):
@@ -51,41 +52,45 @@ def version_findings(facts: Facts, pending: Sequence[Migration]) -> Iterator[Fin
                 Severity.WARNING, "tables", f"data_agg_state lacks {', '.join(columns)}", f"{MIGRATE}, which adds them"
             )
         yield Finding(
-            Severity.NOTE, "not checked", "bars against their source bars, which needs our functions",
+            Severity.NOTE,
+            "not checked",
+            "bars against their source bars, which needs the functions of this package",
             f"{MIGRATE}, then {PLAN}, which writes nothing",
-        )  # fmt: skip
+        )
     elif pending:
         yield Finding(Severity.WARNING, "version", files, MIGRATE)
 
 
 def function_findings(facts: Facts, pending: Sequence[Migration]) -> Iterator[Finding]:
+    """Functions that are overloaded, missing or known to fail."""
     mend = MIGRATE if pending else AGAIN
-    if facts.doubled:
+    if facts.overloaded:
         yield Finding(
             Severity.ERROR,
             "functions",
-            f"there twice: {', '.join(sorted(facts.doubled))}. Over the REST API every call is refused (PGRST203): "
-            "the predecessor's tasks stay running, and its run says success",
+            f"defined twice: {', '.join(sorted(facts.overloaded))}. The REST API refuses every call (PGRST203): "
+            "the predecessor's tasks stay running while its runs report success",
             f"{mend}, which leaves one of each",
         )
     if facts.contract >= CONTRACT and (missing := sorted(FUNCTIONS - facts.functions.keys())):
         yield Finding(Severity.ERROR, "functions", f"missing: {', '.join(missing)}", mend)
-    if facts.has_hour_of_010 and facts.contract < CONTRACT:
+    if facts.has_broken_1h_function and facts.contract < CONTRACT:
         yield Finding(
             Severity.ERROR,
             "functions",
-            "aggregate_5m_to_1h_window fails at every hour that it has a bar to store for",
+            "aggregate_5m_to_1h_window fails at every hour for which it has a bar to store",
             MIGRATE,
         )
 
 
-def rights_findings(facts: Facts, pending: Sequence[Migration]) -> Iterator[Finding]:
+def grant_findings(facts: Facts, pending: Sequence[Migration]) -> Iterator[Finding]:
+    """Grants to the public key, missing row level security, privileges of service_role that it does not need."""
     mend = MIGRATE if pending else AGAIN
-    if facts.open_to_browsers:
+    if facts.public_grants:
         yield Finding(
             Severity.ERROR,
             "grants",
-            f"anyone with the public key may use {some(facts.open_to_browsers)} (anon, authenticated)",
+            f"anyone with the public key may use {join_names(facts.public_grants)} (anon, authenticated)",
             f"{mend}, which closes them",
         )
     if facts.without_rls:
@@ -94,26 +99,29 @@ def rights_findings(facts: Facts, pending: Sequence[Migration]) -> Iterator[Find
     ours = [f"{table} ({', '.join(kinds)})" for table, kinds in extra.items() if table not in _INGESTERS_TABLES]
     if ours:
         yield Finding(
-            Severity.WARNING, "grants", f"service_role may more than it needs on {', '.join(ours)}",
-            f"{mend}, which takes it away",
-        )  # fmt: skip
+            Severity.WARNING,
+            "grants",
+            f"service_role has privileges that it does not need on {', '.join(ours)}",
+            f"{mend}, which revokes them",
+        )
     for table in _INGESTERS_TABLES:
         if kinds := extra.get(table):
             yield Finding(
                 Severity.NOTE,
                 "grants",
-                f"service_role may {', '.join(kinds)} on {table}, which is the ingester's: kept",
-                f"If the ingester needs it not: revoke {', '.join(kinds).lower()} on public.{table} from service_role;",
+                f"service_role may {', '.join(kinds)} on {table}, a table of the ingester: kept",
+                f"Unless the ingester needs it: revoke {', '.join(kinds).lower()} on public.{table} from service_role;",
             )
 
 
 def health_findings(facts: Facts) -> Iterator[Finding]:
+    """Health tables in the validator's shape, to which runs cannot be reported."""
     if _health_shape(facts) == "of the validator":
         yield Finding(
             Severity.NOTE,
             "tables",
-            "ops_issues or quality_workerhealth has the validator's shape: kept, and runs are not reported there",
-            f"To have them, rename both (alter table public.ops_issues rename to validator_issues;), then {AGAIN}",
+            "ops_issues or quality_workerhealth has the validator's columns: kept, but runs are not reported there",
+            f"For reports, rename both (alter table public.ops_issues rename to validator_issues;), then {AGAIN}",
         )
 
 

@@ -1,4 +1,4 @@
-"""What facts mean, without a server: where a cursor may stand, whose calendar is wrong."""
+"""Findings from facts, without a server: impossible cursors, FX assets without an FX calendar."""
 
 import datetime as dt
 
@@ -38,11 +38,11 @@ def task(cursor: str | None, newest: str | None, *, timeframe: str = "5m", empty
         (task("12:00", "10:03", timeframe="1h", empty=True), "future"),
     ],
 )
-def test_where_a_cursor_may_stand(facts: TaskFacts, kind: str | None) -> None:
+def test_kind_of_a_cursor(facts: TaskFacts, kind: str | None) -> None:
     assert cursor_kind(facts) == kind
 
 
-def test_a_calendar_is_proposed_to_fx_where_there_are_calendars() -> None:
+def test_a_calendar_is_proposed_for_fx_if_the_database_has_calendars() -> None:
     assets = [
         Asset("EURUSD", "FX", True, "24x7"),
         Asset("USDJPY", "fx", True, "fx_24x5"),

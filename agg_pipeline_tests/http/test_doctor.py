@@ -42,8 +42,8 @@ def test_the_trigger_that_holds_a_task_is_named_with_what_drops_it(stack: Stack,
     tick(held, "11:06")
     (warning,) = [finding for finding in found(stack) if finding.found.startswith("stalled: ")]
     assert warning.severity == "warning"
-    assert warning.found == ("stalled: EURUSD/5m; triggers that are not ours may be why: hold on public.data_agg_state")
-    held.execute(warning.remedy.rpartition("if that is it: ")[2].encode())
+    assert warning.found == ("stalled: EURUSD/5m; triggers of others may be the cause: hold on public.data_agg_state")
+    held.execute(warning.remedy.rpartition("if one is the cause: ")[2].encode())
     tick(held, "11:11")
     assert [
         finding.found for finding in found(stack) if "stalled" in finding.found or finding.about == "triggers"
@@ -54,7 +54,7 @@ def test_a_trigger_is_named_beside_the_task_that_fails_too(stack: Stack, held: p
     token = start(held, "EURUSD", "5m", "11:01", owner="run")["lease_token"]
     finish(held, "EURUSD", "5m", "11:01", token=token, success=False, fail_kind="hard", error="P0001 no more of these")
     (warning,) = [finding for finding in found(stack) if finding.found.startswith("failed: ")]
-    assert warning.found == "failed: EURUSD/5m; triggers that are not ours may be why: hold on public.data_agg_state"
+    assert warning.found == "failed: EURUSD/5m; triggers of others may be the cause: hold on public.data_agg_state"
 
 
 @pytest.mark.parametrize("is_right", [True, False])

@@ -1,4 +1,4 @@
-"""Small files of bars for the tests of their reader."""
+"""Small bar files for the tests of the reader."""
 
 import datetime as dt
 import io
@@ -15,7 +15,7 @@ from agg_pipeline.market.timeframes import Timeframe
 
 HEADER = "symbol,ts_utc,open,high,low,close,volume,vwap,trade_count"
 GOOD = "EURUSD,2024-03-13T00:00:00Z,10,12,9,11,5,10.5,3"
-AFTER = "EURUSD,2024-03-13T00:59:00Z,10,12,9,11,5,10.5,3"  # follows what is under test; must never be lost
+AFTER = "EURUSD,2024-03-13T00:59:00Z,10,12,9,11,5,10.5,3"  # a valid row after the row under test; must always be read
 
 
 def read(path: Path, base: Timeframe = Timeframe.M1, rows: int = 50_000) -> tuple[list[BarRow], list[str]]:

@@ -1,4 +1,4 @@
-"""Files of bars: how they may be written, what repeats, how far reading is, and which files are refused."""
+"""Bar files: dialects, duplicates, progress, and files that are refused."""
 
 import datetime as dt
 import gzip
@@ -24,20 +24,20 @@ from agg_pipeline_tests.ingest.bar_files import (
 
 
 def minutes(count: int, start: dt.datetime = dt.datetime(2024, 3, 13)) -> list[str]:
-    """Lines of good bars, one a minute, with digits that gzip cannot do away with."""
+    """Lines of valid bars, one a minute, with digits that gzip cannot compress well."""
     return [
         row(ts_utc=(start + dt.timedelta(minutes=n)).isoformat(), open=f"{9 + n % 7919 / 7919}") for n in range(count)
     ]
 
 
-def test_the_first_good_row_of_a_bar_counts(tmp_path: Path) -> None:
+def test_of_duplicates_the_first_valid_row_is_used(tmp_path: Path) -> None:
     same_time = row(ts_utc="2024-03-12T20:00:00-04:00", close="10")
     bars, rejected = read_csv(tmp_path, row(high="1"), GOOD, same_time, AFTER, GOOD, row(symbol="USDJPY"))
     assert [(bar["canonical_symbol"], bar["close"]) for bar in bars] == [("EURUSD", 11), ("EURUSD", 11), ("USDJPY", 11)]
     assert rejected == ["line 2: high 1.0 is below low 9.0", "line 4: repeats line 3", "line 6: repeats line 3"]
 
 
-def test_repeats_are_found_across_batches_and_before_the_year_2001(tmp_path: Path) -> None:
+def test_duplicates_are_found_across_batches_and_before_the_year_2001(tmp_path: Path) -> None:
     lines = minutes(300, start=dt.datetime(2000, 12, 31, 22))
     path = tmp_path / "bars.csv"
     path.write_text("\n".join([HEADER, *lines, *lines]))
@@ -80,7 +80,7 @@ def test_dialects(tmp_path: Path, rewrite: Callable[[str], str], name: str) -> N
     assert read(path) == ([GOOD_BAR], [])
 
 
-def test_columns_that_mean_nothing_here_are_named(tmp_path: Path) -> None:
+def test_columns_that_are_not_read_are_listed(tmp_path: Path) -> None:
     path = tmp_path / "bars.csv"
     path.write_text(f"id,{HEADER},Provider\n7,{GOOD},x\n")
     assert BarFile(path, Timeframe.M1).ignored_columns == ["id", "provider"]
@@ -122,7 +122,9 @@ def test_progress(tmp_path: Path, name: str) -> None:
         ("a.parquet", parquet_bytes({"symbol": ["EURUSD"]}), "has no column ts_utc, open, high, low, close, volume"),
     ],
 )
-def test_a_file_that_cannot_be_read_says_so_at_once(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+def test_a_file_that_cannot_be_read_is_refused_before_any_row(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(BarFileError) as refused:
@@ -131,7 +133,7 @@ def test_a_file_that_cannot_be_read_says_so_at_once(tmp_path: Path, name: str, c
     assert message in str(refused.value)
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BarFileError, match=r"bars.csv cannot be read \(No such file or directory\). Check the path"):
         BarFile(tmp_path / "bars.csv", Timeframe.M1)
     with pytest.raises(BarFileError, match=r"cannot be read \(Is a directory\)"):
@@ -147,7 +149,7 @@ def test_a_header_without_rows_has_no_bars(tmp_path: Path) -> None:
     assert file.position_bytes == file.size_bytes
 
 
-def test_a_file_that_is_cut_off_gives_what_came_before(tmp_path: Path) -> None:
+def test_a_truncated_file_yields_the_batches_before_its_end(tmp_path: Path) -> None:
     path = tmp_path / "bars.csv.gz"
     whole = gzip.compress("\n".join([HEADER, *minutes(15_000)]).encode())
     path.write_bytes(whole[: len(whole) // 2])
@@ -157,7 +159,7 @@ def test_a_file_that_is_cut_off_gives_what_came_before(tmp_path: Path) -> None:
         list(batches)
 
 
-def test_what_the_caller_raises_is_not_blamed_on_the_file(tmp_path: Path) -> None:
+def test_an_error_of_the_caller_is_passed_on_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "bars.csv"
     path.write_text(f"{HEADER}\n{row(high='1')}\n")
 

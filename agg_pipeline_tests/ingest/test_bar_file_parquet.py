@@ -1,4 +1,4 @@
-"""Parquet files of bars: their types, and values that are no bar."""
+"""Parquet bar files: types that are read, and rows that are rejected."""
 
 import datetime as dt
 import gzip
@@ -62,7 +62,7 @@ def test_parquet_types(tmp_path: Path, name: str, values: Sequence[Any]) -> None
         ("trade_count", [1.0, 1.5], "trade_count 1.5 is not a whole number"),
     ],
 )
-def test_a_bad_row_of_parquet_costs_only_itself(tmp_path: Path, name: str, values: Sequence[Any], reason: str) -> None:
+def test_a_bad_row_of_parquet_is_rejected_alone(tmp_path: Path, name: str, values: Sequence[Any], reason: str) -> None:
     bars, [rejected] = read_parquet(tmp_path, columns(2) | {name: values})
     assert len(bars) == 1
     assert rejected.startswith(f"row 2: {reason}")
@@ -84,7 +84,7 @@ def test_a_parquet_column_of_the_wrong_type(tmp_path: Path, name: str, values: S
     assert rejected.startswith(f"row 1: {reason}")
 
 
-def test_rows_of_parquet_are_numbered_over_all_its_parts(tmp_path: Path) -> None:
+def test_rows_of_parquet_are_numbered_across_row_groups(tmp_path: Path) -> None:
     path = tmp_path / "bars.parquet"
     table = columns(25_000)
     table["high"][24_999] = 1.0

@@ -1,4 +1,4 @@
-"""Rows of a CSV file: what they are read as, or rejected for."""
+"""Rows of a CSV file: values that are read, and reasons for rejection."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ def test_a_good_row(tmp_path: Path) -> None:
     assert read_csv(tmp_path, GOOD) == ([GOOD_BAR], [])
 
 
-def test_numbers_are_those_of_the_text(tmp_path: Path) -> None:
+def test_numbers_keep_the_precision_of_the_text(tmp_path: Path) -> None:
     [bar], rejected = read_csv(
         tmp_path, row(open="0.1", high="1e300", low="-37.63", close="1.23456789012345678", volume="1e-08", vwap=".3")
     )
@@ -29,7 +29,7 @@ def test_optional_values_may_be_empty_and_optional_columns_absent(tmp_path: Path
 
 
 @pytest.mark.parametrize("field", [{"vwap": "nan"}, {"vwap": "inf"}, {"vwap": "-inf"}])
-def test_a_vwap_that_makes_no_sense_is_unknown(tmp_path: Path, field: dict[str, str]) -> None:
+def test_a_vwap_that_is_not_finite_is_unknown(tmp_path: Path, field: dict[str, str]) -> None:
     assert read_csv(tmp_path, row(**field)) == ([GOOD_BAR | {"vwap": None}], [])
 
 
@@ -55,7 +55,7 @@ def test_trade_counts(tmp_path: Path, text: str, count: int | None) -> None:
     ],
 )
 def test_times(tmp_path: Path, text: str) -> None:
-    """With an offset it is converted, without one it is UTC."""
+    """A time with an offset is converted to UTC, one without is taken as UTC."""
     assert read_csv(tmp_path, row(ts_utc=text)) == ([GOOD_BAR], [])
 
 
@@ -102,13 +102,13 @@ def test_times(tmp_path: Path, text: str) -> None:
         ('"EURUSD"x' + GOOD.removeprefix("EURUSD"), "has a quote that is not closed or stands inside a field"),
     ],
 )
-def test_a_bad_row_costs_only_itself(tmp_path: Path, bad: str, reason: str) -> None:
+def test_a_bad_row_is_rejected_alone(tmp_path: Path, bad: str, reason: str) -> None:
     bars, rejected = read_csv(tmp_path, bad, GOOD, bad, AFTER)
     assert [bar["ts_utc"] for bar in bars] == ["2024-03-13T00:00:00Z", "2024-03-13T00:59:00Z"]
     assert rejected == [f"line 2: {reason}", f"line 4: {reason}"]
 
 
-def test_a_row_that_is_not_utf_8_costs_only_itself(tmp_path: Path) -> None:
+def test_a_row_that_is_not_utf_8_is_rejected_alone(tmp_path: Path) -> None:
     path = tmp_path / "bars.csv"
     path.write_bytes("\n".join([HEADER, GOOD.replace("EURUSD", "\u00e9"), AFTER]).encode("latin-1"))
     bars, rejected = read(path)

@@ -1,4 +1,4 @@
-"""Made-up bars must be valid, the same every time, and open when their market is."""
+"""Generated bars are valid, reproducible, and within the trading hours of their market."""
 
 import datetime as dt
 import functools
@@ -47,7 +47,7 @@ def test_every_bar_is_valid_and_on_the_tick_grid(symbol: str) -> None:
 
 
 @every_symbol
-def test_a_market_looks_like_itself(symbol: str) -> None:
+def test_prices_and_activity_fit_the_parameters_of_the_market(symbol: str) -> None:
     """Near its price, moving each day about as its volatility says, and busier at 14:30 UTC than at 05:00."""
     bars, asset = five_weeks(symbol), DEMO_ASSETS[symbol]
     assert (
@@ -156,7 +156,7 @@ def test_btcusd_has_fractional_volume_vwap_trades_and_bursts() -> None:
     assert is_burst.mean() < 0.05
 
 
-def test_a_minute_opens_where_the_last_one_closed_at_midnight_too() -> None:
+def test_a_minute_opens_at_the_last_close_across_midnight_too() -> None:
     bars = five_weeks("BTCUSD")
     follows = bars["ts_utc"].diff() == pd.Timedelta(minutes=1)
     assert (bars["open"] == bars["close"].shift(1))[follows].all()
@@ -177,7 +177,7 @@ def test_de40_has_5m_bars_of_the_frankfurt_session() -> None:
 
 
 @every_symbol
-def test_the_reference_takes_them_as_they_are(symbol: str) -> None:
+def test_the_recomputation_accepts_them(symbol: str) -> None:
     bars = generate(symbol, START, START + dt.timedelta(days=7))
     levels = reference_bars(bars, DEMO_ASSETS[symbol].base_timeframe, START)
     assert len(levels[Timeframe.M15]) > 0

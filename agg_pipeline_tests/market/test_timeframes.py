@@ -1,4 +1,4 @@
-"""Windows by hand, and what no time may break."""
+"""Windows worked out by hand, and properties that hold for every time."""
 
 import datetime as dt
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def test_a_timeframe_is_its_database_name() -> None:
 
 
 @pytest.mark.parametrize("name", ["2h", "", "1M", "15 m"])
-def test_an_unknown_timeframe_is_told_what_there_is(name: str) -> None:
+def test_an_unknown_timeframe_is_refused_with_the_known_ones(name: str) -> None:
     with pytest.raises(ValueError, match=rf"^unknown timeframe '{name}'; there are 1m, 5m, 15m, 1h, 4h, 1d$"):
         Timeframe(name)
 
@@ -90,7 +90,7 @@ def test_a_local_time_is_refused(function: Callable[[dt.datetime, Timeframe], dt
         function(dt.datetime(2024, 3, 13, 17, 39, tzinfo=ZoneInfo("America/New_York")), M5)
 
 
-def test_a_zone_at_offset_zero_does_not_leak_its_clock_change() -> None:
+def test_a_zone_with_offset_zero_is_converted_to_utc() -> None:
     """London is at UTC on 30 March 2024 and an hour ahead on the 31st."""
     london = dt.datetime(2024, 3, 30, 12, tzinfo=ZoneInfo("Europe/London"))
     assert next_window(london, D1).isoformat() == "2024-03-31T00:00:00+00:00"

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from agg_pipeline.cli import app
 from agg_pipeline.database.migrate import MIGRATIONS, Migration, MigrationError, migrate, migrations
-from agg_pipeline.doctor.database import look
+from agg_pipeline.doctor.database import read_facts
 from agg_pipeline.embedded import Stack
 from agg_pipeline_tests.predecessor.states import HERE, bring_to, build
 from agg_pipeline_tests.sql.helpers import fresh_database, scalar
@@ -45,12 +45,12 @@ def test_a_file_that_fails_changes_nothing_and_the_next_attempt_goes_on_there(ds
         assert scalar(db, "select to_regclass('public.half')") is None
 
     found = json.loads(CliRunner().invoke(app, ["doctor", "--json", "--database-url", as_url(dsn)]).stdout)
-    assert found["state"] == "a migration to agg_pipeline that broke off"
+    assert found["state"] == "a migration to agg_pipeline that was interrupted"
     assert len(found["pending"]) == len(migrations()) - len(before)
 
     assert len(migrate(dsn)) == len(migrations()) - len(before)
     assert recorded(dsn) == {m.version for m in migrations()}
-    assert look(dsn).contract == 1
+    assert read_facts(dsn).contract == 1
 
 
 def test_a_file_that_cannot_be_recorded_changes_nothing(dsn: str) -> None:
@@ -79,7 +79,7 @@ def test_a_connection_that_is_cut_in_the_middle_is_one_line_and_the_next_attempt
         migrate(dsn, on_apply=cut)
     assert "\n" not in str(broken.value)
     assert len(migrate(dsn)) == sum(m.version >= "20261123091200" for m in migrations())
-    assert look(dsn).contract == 1
+    assert read_facts(dsn).contract == 1
 
 
 def test_two_at_once_take_turns(dsn: str) -> None:
@@ -96,12 +96,12 @@ def test_older_sql_that_was_run_over_ours_is_named_and_mended(dsn: str, monkeypa
         db.execute("create function of_the_user() returns int language sql as 'select 1'")
         db.execute("create function of_the_user(n int) returns int language sql as 'select 1'")  # no business of ours
     found = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).stdout)
-    [doubled] = [f for f in found["findings"] if f["found"].startswith("there twice: agg_finish.")]
+    [doubled] = [f for f in found["findings"] if f["found"].startswith("defined twice: agg_finish.")]
     assert doubled["remedy"].startswith("agg-pipeline migrate --again")
     assert "Nothing to do" in CliRunner().invoke(app, ["migrate"]).stdout
     again = CliRunner().invoke(app, ["migrate", "--again"])
     assert f"{len(migrations())} migrations applied." in again.stdout, again.output
-    assert look(dsn).doubled == frozenset()
+    assert read_facts(dsn).overloaded == frozenset()
 
 
 def as_url(dsn: str) -> str:

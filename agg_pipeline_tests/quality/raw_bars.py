@@ -1,4 +1,4 @@
-"""Raw bars for the tests of the reference, as plain as they can be."""
+"""Simple raw bars for the tests of the recomputation."""
 
 import datetime as dt
 from typing import Any

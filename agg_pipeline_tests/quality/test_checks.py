@@ -1,4 +1,4 @@
-"""What the checks say of any bars: nothing of right ones, and the window of a wrong one; on pages made by hand."""
+"""Checks of bars, on pages made by hand: no findings for right bars, the window of each wrong bar."""
 
 import datetime as dt
 import random
@@ -10,7 +10,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from agg_pipeline.database.gateway import AggGateway
-from agg_pipeline.database.models.bars import BarsPage, PageTask, InvalidatedRange
+from agg_pipeline.database.models.bars import BarsPage, InvalidatedRange, PageTask
 from agg_pipeline.database.models.base import Task
 from agg_pipeline.database.models.gaps import Gap, GapReport, Misplaced
 from agg_pipeline.database.models.health import TaskHealth
@@ -29,7 +29,7 @@ few = settings(deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generat
 
 
 class Pages(AggGateway):
-    """Answers as the database would that holds these bars of EURUSD."""
+    """Gateway that returns what a database with these bars of EURUSD would."""
 
     def __init__(self, raw: pd.DataFrame, base: Timeframe = M1) -> None:
         self.raw, self.base = raw[raw["canonical_symbol"] == "EURUSD"], base
@@ -64,7 +64,7 @@ class Pages(AggGateway):
         found = sum(begin <= ts < end for ts in self.raw["ts_utc"])
         return GapReport(**known, found=found, gaps=[gap for gap in self.absent if begin <= gap.from_utc < end])
 
-    def broken(self, timeframe: Timeframe, ts: dt.datetime, **fields: object) -> None:
+    def damage(self, timeframe: Timeframe, ts: dt.datetime, **fields: object) -> None:
         row = (self.derived["timeframe"] == timeframe) & (self.derived["ts_utc"] == ts)
         assert row.sum() == 1
         for name, value in fields.items():
@@ -79,30 +79,30 @@ def _columns(rows: pd.DataFrame) -> dict[str, list[Any]]:
     }
 
 
-def ask(pages: AggGateway, **options: Any) -> dict[tuple[str, str], CheckResult]:
+def run_checks(pages: AggGateway, **options: Any) -> dict[tuple[str, str], CheckResult]:
     results = check_bars(pages, "EURUSD", begin=MIDNIGHT, end=MIDNIGHT + 2 * DAY, **options)
     return {(result.check, result.timeframe): result for result in results}
 
 
-def red(pages: AggGateway, **options: Any) -> set[tuple[str, str, str]]:
+def findings_of(pages: AggGateway, **options: Any) -> set[tuple[str, str, str]]:
     """(check, timeframe, time) of every finding."""
     return {
         (*key, f"{finding.window_utc:%H:%M}")
-        for key, result in ask(pages, **options).items()
+        for key, result in run_checks(pages, **options).items()
         for finding in result.findings
     }
 
 
-def steady(days: int = 1, base: Timeframe = M1) -> Pages:
+def constant_bars(days: int = 1, base: Timeframe = M1) -> Pages:
     rows = [bar(m, base, vol=1.5, vwap=10.5, trade_count=2) for m in range(0, days * 1440, base.minutes)]
     return Pages(pd.DataFrame(rows), base)
 
 
 @settings(few, max_examples=6)
 @given(raw_bars())
-def test_right_bars_of_any_raw_bars_have_no_error(raw: pd.DataFrame) -> None:
-    """Whatever is missing or invalid below, unknown, or of an odd size; low volumes and prices below 0 included."""
-    results = ask(Pages(raw))
+def test_bars_built_from_any_raw_bars_have_no_errors(raw: pd.DataFrame) -> None:
+    """Also with missing or invalid source bars, unknown values and negative prices."""
+    results = run_checks(Pages(raw))
     errors = [str(f) for result in results.values() for f in result.findings if f.severity == "error"]
     assert errors == []
     assert {check for check, _ in results} == {*CHECKS, *RAW_CHECKS}
@@ -110,7 +110,7 @@ def test_right_bars_of_any_raw_bars_have_no_error(raw: pd.DataFrame) -> None:
 
 @settings(few, max_examples=10)
 @given(raw_bars(), st.integers(0, 2**32 - 1), st.sampled_from([*PRICES, "vol", "trade_count", "gone"]))
-def test_any_damage_is_found_where_it_is(raw: pd.DataFrame, seed: int, field: str) -> None:
+def test_any_damaged_field_is_found_in_its_window(raw: pd.DataFrame, seed: int, field: str) -> None:
     pages = Pages(raw)
     if pages.derived.empty:
         return
@@ -120,10 +120,10 @@ def test_any_damage_is_found_where_it_is(raw: pd.DataFrame, seed: int, field: st
         pages.derived = pages.derived.drop(index=hurt.name)
     else:
         value = hurt[field]
-        pages.broken(
+        pages.damage(
             timeframe, ts, **{field: 7 if pd.isna(value) else int(value * (1 + random.Random(seed).random())) + 1}
         )
-    found = red(pages)
+    found = findings_of(pages)
     at = f"{ts:%H:%M}"
     assert ("matches_recomputation", timeframe, at) in found
     assert ("parents_agree", timeframe, at) in found or field == "gone" or timeframe is M5
@@ -131,10 +131,10 @@ def test_any_damage_is_found_where_it_is(raw: pd.DataFrame, seed: int, field: st
 
 
 @pytest.mark.parametrize("base", [M1, M5])
-def test_each_level_is_checked_against_the_one_below(base: Timeframe) -> None:
-    pages = steady(base=base)
-    assert red(pages) == set()
-    counts = {key: result.checked for key, result in ask(pages).items()}
+def test_each_timeframe_is_checked_against_its_source(base: Timeframe) -> None:
+    pages = constant_bars(base=base)
+    assert findings_of(pages) == set()
+    counts = {key: result.checked for key, result in run_checks(pages).items()}
     bars = {timeframe.value: 1440 // timeframe.minutes for timeframe in pages.levels}
     for check in ("matches_recomputation", "prices_sane"):
         raw = {base.value: 1440 // base.minutes} if check == "prices_sane" else {}
@@ -144,7 +144,7 @@ def test_each_level_is_checked_against_the_one_below(base: Timeframe) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "said", "severity"),
+    ("fields", "problem", "severity"),
     [
         ({"open": None}, "open is unknown", "error"),
         ({"close": "NaN"}, "close is unknown", "error"),
@@ -160,63 +160,63 @@ def test_each_level_is_checked_against_the_one_below(base: Timeframe) -> None:
         ({"open": 17.0, "high": 18.0}, "opens at 17.0 after a close of 11.0 (by 0.545455)", "warn"),
     ],
 )
-def test_a_price_that_cannot_be_is_named(fields: dict[str, object], said: str, severity: str) -> None:
-    pages = steady()
+def test_an_impossible_price_is_reported(fields: dict[str, object], problem: str, severity: str) -> None:
+    pages = constant_bars()
     ts = MIDNIGHT + dt.timedelta(hours=10, minutes=5)
-    pages.broken(M5, ts, **fields)
-    result = ask(pages)["prices_sane", "5m"]
-    assert [str(finding) for finding in result.findings] == [f"EURUSD 5m 2024-03-13 10:05 UTC: {said}"]
+    pages.damage(M5, ts, **fields)
+    result = run_checks(pages)["prices_sane", "5m"]
+    assert [str(finding) for finding in result.findings] == [f"EURUSD 5m 2024-03-13 10:05 UTC: {problem}"]
     assert (result.passed, result.found, result.severity) == (False, 1, severity)
-    assert not ask(pages)["matches_recomputation", "5m"].passed
+    assert not run_checks(pages)["matches_recomputation", "5m"].passed
 
 
 @pytest.mark.parametrize(
     "fields", [{"vol": None, "vwap": None}, {"vwap": 12.0 * (1 + 9e-10)}, {"open": 16.0, "high": 16.0}, {"vol": 0.0}]
 )
-def test_what_may_be_is_let_pass(fields: dict[str, object]) -> None:
-    pages = steady()
-    pages.broken(M5, MIDNIGHT + dt.timedelta(hours=10, minutes=5), **fields)
-    assert ask(pages)["prices_sane", "5m"].passed
+def test_unusual_but_possible_prices_pass(fields: dict[str, object]) -> None:
+    pages = constant_bars()
+    pages.damage(M5, MIDNIGHT + dt.timedelta(hours=10, minutes=5), **fields)
+    assert run_checks(pages)["prices_sane", "5m"].passed
 
 
 def test_a_jump_counts_between_neighbours_only_and_not_around_zero() -> None:
-    pages = steady()
-    pages.broken(M5, MIDNIGHT + dt.timedelta(hours=10), open=60.0, high=60.0, close=50.0)
+    pages = constant_bars()
+    pages.damage(M5, MIDNIGHT + dt.timedelta(hours=10), open=60.0, high=60.0, close=50.0)
     pages.derived = pages.derived[pages.derived["ts_utc"] != MIDNIGHT + dt.timedelta(hours=10, minutes=5)]
-    assert [f.window_utc.minute for f in ask(pages)["prices_sane", "5m"].findings] == [0]
-    pages = steady()
-    pages.broken(M5, MIDNIGHT + dt.timedelta(hours=10), low=-1.0, close=-1.0)
-    assert [f.problem for f in ask(pages)["prices_sane", "5m"].findings] == ["low is -1.0, not above 0"]
+    assert [f.window_utc.minute for f in run_checks(pages)["prices_sane", "5m"].findings] == [0]
+    pages = constant_bars()
+    pages.damage(M5, MIDNIGHT + dt.timedelta(hours=10), low=-1.0, close=-1.0)
+    assert [f.problem for f in run_checks(pages)["prices_sane", "5m"].findings] == ["low is -1.0, not above 0"]
 
 
 def test_the_size_of_a_page_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    pages = steady(days=2)
-    pages.broken(M5, MIDNIGHT + DAY, open=60.0, high=60.0)  # a jump from page to page
-    pages.broken(H1, MIDNIGHT + DAY, vol=7.0)
+    pages = constant_bars(days=2)
+    pages.damage(M5, MIDNIGHT + DAY, open=60.0, high=60.0)  # a jump from page to page
+    pages.damage(H1, MIDNIGHT + DAY, vol=7.0)
     large = check_bars(pages, "EURUSD", begin=MIDNIGHT, end=MIDNIGHT + 2 * DAY)
     monkeypatch.setattr(reading_pages, "PAGE", DAY)
     assert check_bars(pages, "EURUSD", begin=MIDNIGHT, end=MIDNIGHT + 2 * DAY) == large
-    assert ("prices_sane", "5m", "00:00") in red(pages)
+    assert ("prices_sane", "5m", "00:00") in findings_of(pages)
 
 
-def test_all_findings_are_counted_and_the_first_kept_errors_before_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_findings_are_counted_and_the_first_are_stored_errors_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading_pages, "PAGE", DAY)
-    pages = steady(days=2)
+    pages = constant_bars(days=2)
     pages.derived["vwap"] = 20.0
-    pages.broken(M5, MIDNIGHT + DAY, vol=-1)
-    result = ask(pages)["prices_sane", "5m"]
+    pages.damage(M5, MIDNIGHT + DAY, vol=-1)
+    result = run_checks(pages)["prices_sane", "5m"]
     assert (result.found, len(result.findings), result.severity) == (577, 20, "error")
     assert [f.problem for f in result.findings[:1]] == ["vol is -1.0"]
     assert [f.window_utc for f in result.findings[1:]] == [MIDNIGHT + n * M5.length for n in range(19)]
 
 
-def test_what_waits_to_be_built_again_is_counted_apart() -> None:
-    pages = steady()
+def test_invalidated_windows_are_counted_separately() -> None:
+    pages = constant_bars()
     at = MIDNIGHT + dt.timedelta(hours=10)
     pages.invalidated = [InvalidatedRange(timeframe="5m", from_utc=at, to_utc=at + M5.length)]
     for timeframe in (M5, M15, H1):
-        pages.broken(timeframe, at, high=13.0, vol=2.0)
-    results = ask(pages)
+        pages.damage(timeframe, at, high=13.0, vol=2.0)
+    results = run_checks(pages)
     assert all(result.passed for result in results.values())
     waiting = {key: result.invalidated for key, result in results.items() if result.invalidated}
     assert waiting == {
@@ -225,59 +225,59 @@ def test_what_waits_to_be_built_again_is_counted_apart() -> None:
     }
 
 
-def test_only_what_is_asked_for_and_built_is_judged() -> None:
-    pages = steady()
+def test_only_selected_and_built_windows_are_checked() -> None:
+    pages = constant_bars()
     for timeframe in pages.levels:
-        pages.broken(timeframe, MIDNIGHT, vol=-1.0)
-    assert {name for _, name, _ in red(pages, timeframes=["1h"])} == {"1h"}
+        pages.damage(timeframe, MIDNIGHT, vol=-1.0)
+    assert {name for _, name, _ in findings_of(pages, timeframes=["1h"])} == {"1h"}
     later = check_bars(pages, "EURUSD", begin=MIDNIGHT + dt.timedelta(hours=1), end=MIDNIGHT + DAY)
     assert all(result.passed for result in later if result.timeframe in ("5m", "15m", "1h"))
     pages.cursors[M5] = MIDNIGHT + dt.timedelta(hours=12)
     pages.derived = pages.derived[pages.derived["ts_utc"] < pages.cursors[M5]]
-    assert {window for _, name, window in red(pages) if name == "5m"} == {"00:00"}, "what is not built is no gap"
+    assert {window for _, name, window in findings_of(pages) if name == "5m"} == {"00:00"}, (
+        "what is not built is no gap"
+    )
     with pytest.raises(ValueError, match="no tasks of EURUSD for 7m"):
-        ask(pages, timeframes=["7m"])
+        run_checks(pages, timeframes=["7m"])
 
 
-def test_a_task_lags_only_while_it_is_meant_to_work() -> None:
-    pages = steady()
+def test_lag_is_checked_only_for_enabled_tasks() -> None:
+    pages = constant_bars()
     pages.lag = 4
-    [finding] = ask(pages)["lag", "15m"].findings
+    [finding] = run_checks(pages)["lag", "15m"].findings
     assert str(finding) == (
         "EURUSD 15m 2024-03-22 00:00 UTC: 4 windows behind the newest source bar, at most 3 are allowed (by 1)"
     )
-    assert ask(pages, max_lag_windows=4)["lag", "15m"].passed
+    assert run_checks(pages, max_lag_windows=4)["lag", "15m"].passed
     now = dt.datetime.now(dt.UTC)
     for task in ({"enabled": False}, {"status": "disabled"}, {"paused_at_utc": now},
                  {"paused_at_utc": now, "paused_until_utc": now + DAY}):  # fmt: skip
         pages.task = task
-        result = ask(pages)["lag", "15m"]
+        result = run_checks(pages)["lag", "15m"]
         assert (result.passed, result.checked) == (True, 0), task
     pages.task = {"paused_at_utc": now - DAY, "paused_until_utc": now - DAY}
-    assert not ask(pages)["lag", "15m"].passed, "a pause that is over"
+    assert not run_checks(pages)["lag", "15m"].passed, "a pause that is over"
 
 
 @pytest.mark.parametrize(("minutes_ago", "severity"), [(1, "warn"), (59, "warn"), (61, "error"), (None, "error")])
-def test_a_task_that_catches_up_is_warned_of_and_one_that_is_stuck_is_an_error(
-    minutes_ago: int | None, severity: str
-) -> None:
-    pages = steady()
+def test_lag_is_a_warning_while_catching_up_and_an_error_when_stuck(minutes_ago: int | None, severity: str) -> None:
+    pages = constant_bars()
     pages.lag = 4
     if minutes_ago is not None:
         pages.task = {"last_successful_at_utc": dt.datetime.now(dt.UTC) - dt.timedelta(minutes=minutes_ago)}
-    result = ask(pages)["lag", "15m"]
+    result = run_checks(pages)["lag", "15m"]
     assert (result.passed, result.severity) == (False, severity)
     assert ("but catching up" in str(result.findings[0])) == (severity == "warn")
 
 
-def test_what_the_database_calls_missing_is_a_warning_and_the_rest_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_gaps_are_warnings_and_other_gaps_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading_pages, "PAGE", DAY)
-    pages = steady(days=2)
+    pages = constant_bars(days=2)
     pages.absent = [
         Gap(from_utc=at, to_utc=at + DAY / 24, kind=kind, missing=60, age_seconds=1)
         for at, kind in ((MIDNIGHT, "missing"), (MIDNIGHT + DAY / 2, "quiet"), (MIDNIGHT + DAY, "closed"))
     ]
-    result = ask(pages)["no_gaps", "5m"]
+    result = run_checks(pages)["no_gaps", "5m"]
     assert [str(finding) for finding in result.findings] == [
         "EURUSD 5m 2024-03-13 00:00 UTC: 60 source bars are missing until 2024-03-13 01:00"
     ]

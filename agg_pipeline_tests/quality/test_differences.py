@@ -1,4 +1,4 @@
-"""What differences() tells apart, and what it lets pass."""
+"""differences(): which values count as equal, and which do not."""
 
 import datetime as dt
 import functools
@@ -23,7 +23,7 @@ def day() -> dict[Timeframe, pd.DataFrame]:
 
 
 def wrong(field: str, want: Any, have: Any) -> list[tuple[str, float, float, float]]:
-    """What differences says of one hourly bar whose field is ``want`` and comes as ``have``."""
+    """Differences of one hourly bar whose field is expected as ``want`` and stored as ``have``."""
     expected, actual = day()[H1].copy(), day()[H1].astype(object)
     expected[field] = expected[field].astype(object)
     expected.loc[7, field], actual.loc[7, field] = want, have
@@ -113,5 +113,5 @@ def test_unknown_is_not_zero(field: str) -> None:
 
 
 @pytest.mark.parametrize("field", ["vol", "vwap"])
-def test_infinity_is_close_to_nothing(field: str) -> None:
+def test_infinity_is_never_within_the_tolerance(field: str) -> None:
     assert [found[0] for found in wrong(field, 1.5, inf)] == [field]

@@ -1,4 +1,4 @@
-"""Each rule of a bar's content, with numbers worked out by hand."""
+"""Each rule of the content of a bar, with figures worked out by hand."""
 
 import datetime as dt
 from collections.abc import Callable
@@ -86,14 +86,14 @@ def test_open_and_close_are_by_time_never_by_arrival() -> None:
     ],
     ids=str,
 )
-def test_an_invalid_row_counts_as_missing_and_leaves_no_trace(invalid: dict[str, Any]) -> None:
+def test_an_invalid_row_counts_as_missing(invalid: dict[str, Any]) -> None:
     odd = {"open": 50, "high": 99, "low": 1, "close": 60, "vol": 1000, "vwap": 70, "trade_count": 9, "is_partial": True}
     if set(invalid) <= {"vol", "ts_utc"}:
         invalid = odd | invalid
     assert build_5m(invalid | {"is_partial": True}) == build([bar(minute) for minute in range(1, 5)], M5)[0]
 
 
-def test_an_invalid_row_harms_no_other_window() -> None:
+def test_an_invalid_row_affects_no_other_window() -> None:
     assert build([bar(minute, open=nan if minute < 5 else 10) for minute in range(10)], M5) == build(
         [bar(minute) for minute in range(5, 10)], M5
     )
@@ -191,7 +191,7 @@ SCORES_OF_24 = dict.fromkeys(range(13)) | {13: -1, 14: -1, 15: 0, 16: 0, 19: 0, 
     ],
 )
 def test_quality_by_share_found(source: Timeframe, target: Timeframe, found: int, score: int | None) -> None:
-    """Thresholds are reached, not nearly reached: 3 of 5 is 0.6, half of the bars is no bar."""
+    """Thresholds are inclusive: 3 of 5 is 0.6. Half of the expected bars gives no bar."""
     rows = pd.DataFrame([bar(n * source.minutes, source) for n in range(found)], columns=RAW_COLUMNS)
     built = roll_up(rows, source, target, MIDNIGHT)
     assert built["quality_score"].tolist() == ([] if score is None else [score])
@@ -200,7 +200,7 @@ def test_quality_by_share_found(source: Timeframe, target: Timeframe, found: int
 
 
 def test_a_level_is_built_from_stored_bars_of_the_level_below() -> None:
-    """Two minutes of 00:05 make no 5m bar, so they are in no 15m bar either, though 12 of 15 minutes are there."""
+    """Two minutes of 00:05 give no 5m bar, so the 15m bar lacks them, although 12 of 15 minutes exist."""
     rows = [bar(minute, high=99 if minute == 6 else 12, vol=1) for minute in (*range(5), 5, 6, *range(10, 15))]
     [built] = build(rows, M15)
     assert (built["source_candles"], built["expected_candles"], built["quality_score"]) == (2, 3, 0)
@@ -266,7 +266,7 @@ def test_no_rows_give_no_bars_of_the_same_types() -> None:
         assert bars.dtypes.to_dict() == full[timeframe].dtypes.to_dict()
 
 
-def test_a_bar_that_is_there_twice_is_refused() -> None:
+def test_a_duplicate_bar_is_refused() -> None:
     with pytest.raises(ValueError, match=r"EURUSD 1m 2024-03-13 00:01:00\+00:00 exists twice"):
         build([bar(0), bar(1), bar(1, high=13)], M5)
 

@@ -1,4 +1,4 @@
-"""What must hold for the bars of any raw bars."""
+"""Properties of the recomputation for any raw bars."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""The picture of bars: valid, one candle a bar, and what is missing or poor is seen."""
+"""SVG chart: valid XML, one candle per bar, gaps and poor bars marked."""
 
 import base64
 import datetime as dt
@@ -38,7 +38,7 @@ def drawn(svg: str) -> dict[str, list[ET.Element]]:
     return found
 
 
-def said(element: ET.Element) -> str:
+def tooltip(element: ET.Element) -> str:
     return element.findtext(f"{SVG}title") or ""
 
 
@@ -49,22 +49,22 @@ def test_one_candle_and_one_volume_a_bar() -> None:
     assert "poor" not in parts
     assert len(parts["price"]) == 4
     assert parts["time"][0].text == "01-05 00:05", "the first one that has room"
-    assert said(parts["candle"][1]) == "2026-01-05 00:05 UTC  O 11 H 14 L 8 C 11 V 2"
+    assert tooltip(parts["candle"][1]) == "2026-01-05 00:05 UTC  O 11 H 14 L 8 C 11 V 2"
 
 
-def test_everything_lies_within_the_picture_and_in_order() -> None:
+def test_all_candles_are_in_order_and_within_the_chart() -> None:
     parts = drawn(candles_svg(bars(*range(0, 500, 5)).sample(frac=1, random_state=1), title="x", newest=40))
     assert len(parts["candle"]) == 40
     bodies = [[float(body.get(name, "")) for name in ("x", "y", "width", "height")]
               for candle in parts["candle"] for body in candle.iter(f"{SVG}rect")]  # fmt: skip
     assert bodies == sorted(bodies, key=lambda body: body[0])
     assert all(min(x, y) >= 0 and x + width <= WIDTH and y + height <= HEIGHT for x, y, width, height in bodies)
-    assert said(parts["candle"][-1]).startswith("2026-01-05 08:15")
+    assert tooltip(parts["candle"][-1]).startswith("2026-01-05 08:15")
 
 
 def test_missing_windows_are_gaps_however_long() -> None:
     parts = drawn(candles_svg(bars(0, 5, 15, 20, 2900, 2905), title="x"))
-    assert [said(gap) for gap in parts["gap"]] == [
+    assert [tooltip(gap) for gap in parts["gap"]] == [
         "1 window without a bar between 2026-01-05 00:05 and 2026-01-05 00:15 UTC",
         "575 windows without a bar between 2026-01-05 00:20 and 2026-01-07 00:20 UTC",
     ]
@@ -72,23 +72,23 @@ def test_missing_windows_are_gaps_however_long() -> None:
     assert many == pytest.approx(3 * one, abs=0.1)
 
 
-def test_only_the_gaps_that_are_named_are_gaps() -> None:
+def test_only_given_gaps_are_drawn() -> None:
     gap = MONDAY.to_pydatetime() + dt.timedelta(minutes=10)
     parts = drawn(candles_svg(bars(0, 5, 15, 20, 2900, 2905), title="x", gaps=[gap]))
-    assert [said(found) for found in parts["gap"]] == [
+    assert [tooltip(found) for found in parts["gap"]] == [
         "1 window without a bar between 2026-01-05 00:05 and 2026-01-05 00:15 UTC"
     ]
     assert "gap" not in drawn(candles_svg(bars(0, 5, 15), title="x", gaps=[]))
 
 
 def test_poor_bars_are_marked() -> None:
-    some = bars(0, 5, 10, 15, 20).assign(quality_score=pd.array([2, 0, -1, None, 1], dtype="Int64"))
-    parts = drawn(candles_svg(some, title="x"))
-    assert [said(candle)[11:16] for candle in parts["candle"] if "poor" in candle.get("class", "")] == [
+    scored = bars(0, 5, 10, 15, 20).assign(quality_score=pd.array([2, 0, -1, None, 1], dtype="Int64"))
+    parts = drawn(candles_svg(scored, title="x"))
+    assert [tooltip(candle)[11:16] for candle in parts["candle"] if "poor" in candle.get("class", "")] == [
         "00:05",
         "00:10",
     ]
-    assert "poor" not in drawn(candles_svg(some.drop(columns="quality_score"), title="x"))
+    assert "poor" not in drawn(candles_svg(scored.drop(columns="quality_score"), title="x"))
 
 
 @pytest.mark.parametrize("vol", [None, 0, float("nan"), float("inf"), -1])
@@ -104,7 +104,7 @@ def test_a_bar_without_prices_is_a_gap() -> None:
 
 
 @pytest.mark.parametrize("price", [5, 0, -3, 1e-8, 1e12])
-def test_a_market_that_does_not_move_has_a_picture(price: float) -> None:
+def test_constant_prices_can_be_drawn(price: float) -> None:
     flat = bars(0, 5).assign(open=price, high=price, low=price, close=price)
     svg = candles_svg(flat, title="x")
     assert len(drawn(svg)["candle"]) == 2
@@ -112,20 +112,20 @@ def test_a_market_that_does_not_move_has_a_picture(price: float) -> None:
     assert len(drawn(candles_svg(flat.head(1), title="x"))["candle"]) == 1
 
 
-def test_no_bars_are_said_to_be_none() -> None:
+def test_a_chart_without_bars_says_no_bars() -> None:
     for nothing in (bars(), bars(0, close=None)):
         svg = candles_svg(nothing, title="EURUSD 1h")
         assert "candle" not in drawn(svg)
         assert [text.text for text in ET.fromstring(svg).iter(f"{SVG}text")] == ["EURUSD 1h", "no bars"]
 
 
-def test_a_title_is_text() -> None:
+def test_a_title_is_escaped() -> None:
     svg = candles_svg(bars(0), title="<script>BTC&USD</script>")
     assert "<script>" not in svg
     assert ET.fromstring(svg).findtext(f"{SVG}title") == "<script>BTC&USD</script>"
 
 
-def test_markdown_holds_the_picture_itself() -> None:
+def test_markdown_contains_the_svg() -> None:
     svg = candles_svg(bars(0, 5), title="é")
     head, _, data = as_markdown(svg).partition("base64,")
     assert head == "![candles](data:image/svg+xml;"

@@ -203,6 +203,6 @@ def test_the_doctor_judges_raw_rows_as_the_database_does(db: psycopg.Connection)
         "select reject_reason as reason, count(*) as rows from agg_source_bars where reject_reason is not null "
         "group by 1 order by 1",
     )
-    found = db.execute(queries.UNSOUND, {"since": at("2020-01-01T00:00")}).fetchall()
+    found = db.execute(queries.INVALID_ROWS, {"since": at("2020-01-01T00:00")}).fetchall()
     assert sorted((reason, count) for *_, reason, count in found) == [(row["reason"], row["rows"]) for row in own]
     assert sum(row["rows"] for row in own) == 11

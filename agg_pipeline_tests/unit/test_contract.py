@@ -1,4 +1,4 @@
-"""What the gateway says it calls is what it calls: the list that a database is held against."""
+"""FUNCTIONS, by which a database is checked, lists exactly the functions that the gateway calls."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which failures may go away by themselves: by code and status."""
+"""Classification of failures as transient or permanent, by code and status."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def test_a_permanent_code_is_permanent_whatever_the_status(code: str) -> None:
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 520, 522, 524, 530])
 @pytest.mark.parametrize("code", [None, "", "503"])
-def test_without_a_code_the_status_decides_that_it_may_heal(code: str | None, status: int) -> None:
+def test_without_a_code_the_status_decides_that_it_is_transient(code: str | None, status: int) -> None:
     error = error_for("f", code, "m", status=status, retry_after_s=7.0)
     assert type(error) is TransientError
     assert (error.code, error.retry_after_s) == (str(status), 7.0)
@@ -38,7 +38,7 @@ def test_without_a_code_any_other_status_or_none_is_permanent(status: int | None
 
 
 def test_a_refusal_with_an_empty_code_is_a_broken_connection() -> None:
-    """Of PostgREST to its database, in the middle of the call; not the fault of the call, whatever the status says."""
+    """PostgREST lost its connection to the database during the call, and sends status 400 nevertheless."""
     assert type(error_for("f", "", "m", status=400)) is TransientError
     assert type(error_for("f", None, "m", status=400)) is PermanentError
 
@@ -58,5 +58,5 @@ def test_a_message_says_what_failed_and_what_to_do() -> None:
 @pytest.mark.parametrize(
     ("code", "expected"), [("PGRST301", True), ("42501", True), ("57014", False), ("P0001", False)]
 )
-def test_what_only_a_changed_setting_heals_is_told_apart(code: str, expected: bool) -> None:
+def test_errors_that_need_a_changed_setting_are_marked(code: str, expected: bool) -> None:
     assert error_for("f", code, "m").is_configuration is expected

@@ -1,4 +1,4 @@
-"""Imports go one way, so that data has one road and each package can be read without those above it."""
+"""Imports between packages go one way, so that each package can be read without those above it."""
 
 import ast
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import agg_pipeline
 
 PACKAGE = Path(agg_pipeline.__file__).parent
 
-# What each package or top module may import, as docs/architecture.md has it. Its own modules it always may.
+# Packages that each package or top-level module may import besides itself, as in docs/architecture.md.
 SETTINGS = {"settings", "errors"}
 MARKET = SETTINGS | {"market"}
 DATABASE = MARKET | {"database"}
@@ -85,14 +85,12 @@ def test_the_top_level_holds_what_the_design_names() -> None:
 @pytest.mark.parametrize(
     "package", sorted(path.parent.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*/__init__.py"))
 )
-def test_a_package_says_what_belongs_in_it(package: str) -> None:
-    said = ast.get_docstring(ast.parse((PACKAGE / package / "__init__.py").read_text(encoding="utf-8"))) or ""
-    assert " not belong here" in said or "Does not:" in said, (
-        f"{package}/__init__.py does not say what does not belong there"
-    )
+def test_a_package_docstring_says_what_does_not_belong_in_it(package: str) -> None:
+    docstring = ast.get_docstring(ast.parse((PACKAGE / package / "__init__.py").read_text(encoding="utf-8"))) or ""
+    assert " not belong here" in docstring, f"{package}/__init__.py does not say what does not belong there"
 
 
-def test_a_long_module_says_why() -> None:
+def test_a_long_module_gives_its_reason() -> None:
     """Modules of 50 to 250 lines; a longer one has a reason in its docstring."""
     for path in PACKAGE.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
@@ -140,7 +138,7 @@ def test_a_long_module_says_why() -> None:
         ),
     ],
 )
-def test_a_wrong_import_is_found(file: str, source: str, problem: str, tmp_path: Path) -> None:
+def test_a_wrong_import_is_reported(file: str, source: str, problem: str, tmp_path: Path) -> None:
     package = tmp_path / "agg_pipeline"
     path = package / file
     path.parent.mkdir(parents=True)
@@ -159,7 +157,7 @@ def test_a_wrong_import_is_found(file: str, source: str, problem: str, tmp_path:
         ("quality/recomputation.py", "from __future__ import annotations\nfrom agg_pipeline.market import timeframes"),
     ],
 )
-def test_a_right_import_is_not(file: str, source: str, tmp_path: Path) -> None:
+def test_a_right_import_is_not_reported(file: str, source: str, tmp_path: Path) -> None:
     package = tmp_path / "agg_pipeline"
     path = package / file
     path.parent.mkdir(parents=True)

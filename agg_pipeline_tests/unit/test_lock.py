@@ -1,4 +1,4 @@
-"""The two locks: pinned, hashed, tied to no index, and what pyproject.toml asks for."""
+"""Both lock files: pinned, hashed, without an index, and consistent with pyproject.toml."""
 
 import re
 import tomllib
@@ -55,12 +55,12 @@ def test_every_entry_is_pinned_and_hashed(lock: str) -> None:
 
 @pytest.mark.parametrize("lock", LOCKS)
 def test_the_lock_names_no_index(lock: str) -> None:
-    """An install takes its packages from wherever its user's pip or uv is told to."""
+    """The index is that of the user's pip or uv configuration."""
     text = (ROOT / lock).read_text()
     assert re.findall(r".*(?:://|\bhttps?:|--(?:extra-)?index-url|--find-links| @ ).*", text) == []
 
 
-def test_what_both_locks_name_has_one_version() -> None:
+def test_packages_in_both_locks_have_one_version() -> None:
     base, extras = ({str(entry) for entry, _ in entries((ROOT / lock).read_text())} for lock in LOCKS)
     assert base - extras == set()
 
@@ -75,7 +75,7 @@ def test_the_lock_satisfies_pyproject(lock: str) -> None:
     assert [why for text in asked if (why := unmet(Requirement(text), locked))] == []
 
 
-def test_what_is_wrong_with_a_lock_is_found() -> None:
+def test_errors_of_a_lock_are_reported() -> None:
     sha = "--hash=sha256:" + "0" * 64
     (bare, none), (hashed, one) = entries(f"a==1\nPsycopg[binary]==3.3 ; sys_platform == 'linux' \\\n    {sha}")
     assert (bare.name, none) == ("a", [])
@@ -88,6 +88,6 @@ def test_what_is_wrong_with_a_lock_is_found() -> None:
 
 
 @pytest.mark.parametrize("line", ["a>=1", "--index-url https://example.org/simple", "a @ https://example.org/a.whl"])
-def test_a_line_that_is_no_pinned_package_is_refused(line: str) -> None:
+def test_a_line_without_a_pinned_package_is_refused(line: str) -> None:
     with pytest.raises(ValueError, match=r"requirements\.lock:2: "):
         entries(f"b==1\n{line}")

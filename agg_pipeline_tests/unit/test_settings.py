@@ -1,4 +1,4 @@
-"""Settings: the names and defaults that operators know, and a message that names what is wrong."""
+"""Settings: names and defaults of the variables, and messages for values that are not valid."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def test_the_defaults_are_those_of_the_predecessor(monkeypatch: pytest.MonkeyPat
         ("LOG_LEVEL", "LOUD"),
     ],
 )
-def test_a_value_that_is_not_valid_stops_the_start_and_names_the_variable(
+def test_an_invalid_value_raises_an_error_that_names_the_variable(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)
