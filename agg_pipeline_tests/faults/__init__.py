@@ -1,1 +1,1 @@
-"""What a deployment must survive, each fault made for real, and one table of what came of it."""
+"""Faults that a deployment must survive, each injected for real, and a table of the outcomes."""

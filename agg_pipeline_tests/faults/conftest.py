@@ -1,4 +1,4 @@
-"""The stack that is to be broken, a world on it for each test, and the table of what came of it."""
+"""The stack that receives the faults, a world on it for each test, and the table of outcomes."""
 
 import datetime as dt
 import os

@@ -1,4 +1,4 @@
-"""Whether a database is as it would be if nothing had happened."""
+"""Comparison of a database with the state that it would have without the fault."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ BEGIN = dt.datetime(2026, 1, 5, tzinfo=dt.UTC)
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is wrong; as it stands here, nothing."""
+    """Errors found; the defaults mean none."""
 
     lost: int = 0
     wrong: int = 0

@@ -1,4 +1,4 @@
-"""The hop from the pipeline to the REST API: what a network, a proxy and a gateway do to calls."""
+"""Faults between the pipeline and the REST API: network, proxy and gateway."""
 
 import datetime as dt
 
@@ -38,7 +38,7 @@ def test_nothing_is_broken(world: World, undisturbed: Snapshot) -> None:
     assert (row.failed, row.ok) == (0, 1)
 
 
-def test_the_judge_sees_what_is_lost_and_what_is_wrong(world: World) -> None:
+def test_the_comparison_finds_lost_and_wrong_bars(world: World) -> None:
     assert world.tick().success
     with world.connect() as db:
         chosen = "canonical_symbol = 'BBB' and timeframe = '15m' and deleted_at is null and ts_utc ="
@@ -122,7 +122,7 @@ def test_every_response_is_cut(world: World) -> None:
 
 @pytest.mark.parametrize("function", WRITING)
 def test_response_is_dropped_after_commit(world: World, undisturbed: Snapshot, function: str) -> None:
-    """The call is done but its caller does not know, and repeats it: nothing is there twice, nothing is missing."""
+    """The caller does not learn that the call succeeded and repeats it: no row is duplicated or missing."""
     with world.proxy.broken(Fault("drop", on=function, times=1)) as fault:
         run = world.tick()
     assert fault.hits == 1
@@ -143,7 +143,7 @@ def test_response_is_dropped_after_commit(world: World, undisturbed: Snapshot, f
     ],
 )
 def test_gateway_answers(world: World, status: int, reason: str, headers: list[str]) -> None:
-    """A page of HTML instead of JSON: once it is ridden out, for a whole run it is said what came."""
+    """A page of HTML instead of JSON: one is retried; if all calls of a run get one, the error names the status."""
     answer = http_answer(status, reason, HTML, "Content-Type: text/html", *headers)
     with world.proxy.broken(Fault("answer", times=1, on="catchup_aggregation_batch", answer=answer)) as once:
         assert world.tick().success
@@ -168,7 +168,7 @@ def test_gateway_answers(world: World, status: int, reason: str, headers: list[s
     ],
 )
 def test_an_outage_of_an_hour_disables_nothing(world: World, on: str, done: str) -> None:
-    """Not even tasks that nobody needs, which three hard failures in a row would stop."""
+    """Not even optional tasks, which three hard failures in a row would disable."""
     with world.connect() as db:
         db.execute("update data_agg_state set is_mandatory = false")
     answer = http_answer(503, "Service Unavailable", HTML, "Content-Type: text/html")

@@ -1,4 +1,4 @@
-"""What is wrong with the pipeline's own machine: its clock, its key."""
+"""Faults of the pipeline's own machine: a wrong clock, a wrong key."""
 
 import datetime as dt
 import logging

@@ -1,4 +1,4 @@
-"""What happens to Dagster's own processes, with all of them real: daemon and code server die, two work at once."""
+"""Faults of Dagster's own processes: daemon and code server are killed, two daemons run at once."""
 
 import contextlib
 import dataclasses
@@ -117,7 +117,7 @@ def test_code_server_killed(world: World, desk: Desk) -> None:
 
 
 def test_code_server_and_worker_killed(world: World, desk: Desk) -> None:
-    """Nobody is left who could report the run's end; it is silent, and that is noticed."""
+    """No process is left to report the end of the run; it is detected by its silence."""
     with table_locked(world):
         run_id = start_one(world, desk)
         messages = [event.get("message") or "" for event in desk.events(run_id)]
@@ -154,7 +154,7 @@ def test_two_daemons_on_one_storage(world: World, desk: Desk, tmp_path: Path) ->
 
 
 def test_two_dagsters_on_one_database(world: World, desk: Desk, tmp_path: Path) -> None:
-    """Two deployments that know nothing of each other, ticking at the same moment: leases keep them apart."""
+    """Two independent deployments tick at the same moment; leases keep their work apart."""
     with psycopg.connect(world.stack.dsn, autocommit=True) as db:
         db.execute("drop database if exists dagster_two with (force)")
         db.execute("create database dagster_two owner dagster")

@@ -1,4 +1,4 @@
-"""The database is there but does not let the work through: timeouts, deadlocks, a full disk."""
+"""The database is up but refuses work: timeouts, deadlocks, a full disk."""
 
 import contextlib
 import os

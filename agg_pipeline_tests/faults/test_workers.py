@@ -1,4 +1,4 @@
-"""What happens to the runs themselves: killed, frozen, a hundred at once, one task that cannot be done."""
+"""Faults of the runs: killed, frozen, a hundred at once, one task that always fails."""
 
 import dataclasses
 import os
@@ -52,7 +52,7 @@ def test_killed_between_any_two_calls(world: World) -> None:
 
 
 def test_zombie(world: World) -> None:
-    """Frozen with leases in its hand, it wakes up when another run has done the work: it may change nothing."""
+    """A run frozen while it holds leases continues after another run did the work: it must change nothing."""
     with world.proxy.broken(Fault("stall", on="agg_start_batch", times=1)) as fault:
         zombie = start_worker(world)
         assert zombie.pid

@@ -1,4 +1,4 @@
-"""A stack whose database does what a test tells it, wrong things first of all."""
+"""A stack whose database raises the errors that a test asks for."""
 
 import time
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ notify pgrst, 'reload schema';
 
 @pytest.fixture(scope="session")
 def faulty() -> Iterator[Stack]:
-    """A stack of its own without our functions; ``fault(p_sql)`` runs what it is given."""
+    """A separate stack without the pipeline's functions; ``fault(p_sql)`` runs the given SQL."""
     with temporary() as started:
         with psycopg.connect(started.dsn, autocommit=True) as connection:
             connection.execute(FAULTS)

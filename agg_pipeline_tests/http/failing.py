@@ -1,4 +1,4 @@
-"""Calls that are to fail, on servers that may be broken, and what every failure owes its reader."""
+"""Calls that are expected to fail, and the properties that every error must have."""
 
 import contextlib
 import http.client
@@ -37,7 +37,7 @@ def call(
 
 
 def assert_fails(kind: type[GatewayError], code: str, url: str, key: str = KEY, **rest: object) -> GatewayError:
-    """Make one call, which is to fail like this; the error, after a look at what it says."""
+    """Make one call that is expected to fail with this class and code; check its text and return the error."""
     with pytest.raises(GatewayError) as failed:
         call(url, key, **rest)  # type: ignore[arg-type]
     assert (type(failed.value), failed.value.code) == (kind, code), str(failed.value)
@@ -46,7 +46,7 @@ def assert_fails(kind: type[GatewayError], code: str, url: str, key: str = KEY, 
 
 
 def assert_readable(error: GatewayError, *secrets: str) -> None:
-    """One line of bearable length that says what failed, why and what to do; no secret in it or in what caused it."""
+    """Check an error: one short line that names what failed, why and what to do; no secret in it or in its cause."""
     text = str(error)
     assert "\n" not in text
     assert len(text) < 1200
@@ -65,7 +65,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def another_api(stack: Stack, *, is_ready: bool = True, **settings: str | None) -> Iterator[tuple[str, int]]:
-    """A PostgREST of our own on the stack's database, to be starved or misconfigured; its URL and pid.
+    """A second PostgREST on the stack's database, for tests that starve or misconfigure it; its URL and pid.
 
     It logs in as role ``gate``. A setting of None is left out.
     """

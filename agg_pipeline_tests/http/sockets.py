@@ -12,7 +12,7 @@ Behave = Callable[[socket.socket], None]
 
 @contextlib.contextmanager
 def peer(behave: Behave) -> Iterator[int]:
-    """A server that treats each connection as told, then closes it; its port."""
+    """A server that handles each connection with ``behave``, then closes it; its port."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         held: list[socket.socket] = []
         thread = threading.Thread(target=_serve, args=(server, behave, held))
@@ -36,11 +36,11 @@ def _serve(server: socket.socket, behave: Behave, held: list[socket.socket]) -> 
 
 
 def says_nothing(connection: socket.socket) -> None:
-    """Accepts, and leaves it at that: the connection stays open until the end."""
+    """Accept and never answer; the connection stays open until the end."""
 
 
 def resets(connection: socket.socket) -> None:
-    """RST instead of an answer, once the request is there in full."""
+    """Send RST instead of a response, after the whole request has arrived."""
     connection.settimeout(0.2)
     with contextlib.suppress(TimeoutError):
         while connection.recv(65536):
@@ -50,14 +50,14 @@ def resets(connection: socket.socket) -> None:
 
 
 def dribbles(connection: socket.socket) -> None:
-    """A byte now and then for two seconds: never silent for long, and never done."""
+    """Send a byte now and then for two seconds, without completing the response."""
     for byte in b"HTTP/1.1 200 " + b"O" * 7:
         connection.send(bytes([byte]))
         time.sleep(0.1)
 
 
 def answers(raw: bytes) -> Behave:
-    """Sends these bytes for an answer, then closes."""
+    """Send these bytes as the response, then close."""
 
     def behave(connection: socket.socket) -> None:
         connection.recv(65536)

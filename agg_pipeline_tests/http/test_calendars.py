@@ -1,4 +1,4 @@
-"""Calendars and gaps from an operator's seat: plan, fill, follow, look; over both transports, with real sessions."""
+"""Commands for calendars and gaps, over both transports, with real sessions."""
 
 import datetime as dt
 from collections.abc import Iterator
@@ -40,8 +40,8 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(app, list(arguments))
 
 
-def test_from_a_proposal_to_a_bar_that_is_complete(target: None, clean: psycopg.Connection) -> None:
-    """An upgraded registry: an FX pair that is taken to trade around the clock."""
+def test_a_proposed_calendar_makes_bars_complete(target: None, clean: psycopg.Connection) -> None:
+    """An FX pair of an upgraded registry, which is expected to trade around the clock."""
     register(clean, "EURUSD", start="2026-01-09T00:00")
     clean.execute("update core_asset_registry_all set asset_class = 'fx'")
     put(clean, "EURUSD", "2026-01-09T00:00", 22 * 60)
@@ -67,7 +67,7 @@ def test_from_a_proposal_to_a_bar_that_is_complete(target: None, clean: psycopg.
     assert "closed" not in result.stdout
 
 
-def test_a_plan_shows_what_is_otherwise_and_writes_nothing(target: None, clean: psycopg.Connection) -> None:
+def test_a_plan_shows_the_changes_and_writes_nothing(target: None, clean: psycopg.Connection) -> None:
     register(clean, "EURUSD")
     clean.execute("update core_asset_registry_all set trading_calendar = 'fx_24x5'")
     result = run("calendars")
@@ -95,7 +95,7 @@ def test_a_plan_shows_what_is_otherwise_and_writes_nothing(target: None, clean: 
         (["gaps", "EURUSD", "--from", "2026-01-05", "--to", "2026-01-04"], "is not before --to"),
     ],
 )
-def test_what_is_wrong_is_said(target: None, clean: psycopg.Connection, arguments: list[str], said: str) -> None:
+def test_wrong_arguments_are_reported(target: None, clean: psycopg.Connection, arguments: list[str], said: str) -> None:
     register(clean, "EURUSD")
     result = run(*arguments)
     assert result.exit_code == 1
@@ -105,7 +105,7 @@ def test_what_is_wrong_is_said(target: None, clean: psycopg.Connection, argument
 def test_every_name_of_the_table_can_be_filled_and_no_other_is_known(
     one_gateway: AggGateway, clean: psycopg.Connection
 ) -> None:
-    """The list in the migration is that of the pinned package, less what its names do not keep."""
+    """The list in the migration is that of the pinned package, without names that the table does not allow."""
     import exchange_calendars as xc
 
     names = {name for (name,) in clean.execute("select calendar from trading_calendars").fetchall()}
@@ -117,7 +117,7 @@ def test_every_name_of_the_table_can_be_filled_and_no_other_is_known(
         sessions_of("NYSX", last_year=2029)
 
 
-def test_when_a_calendar_is_to_be_filled_again(one_gateway: AggGateway, clean: psycopg.Connection) -> None:
+def test_a_calendar_is_refreshed_after_thirty_days(one_gateway: AggGateway, clean: psycopg.Connection) -> None:
     register(clean, "EURUSD", "BTCUSD")
     one_gateway.set_calendar("EURUSD", "fx_24x5")
     now = dt.datetime.now(dt.UTC)

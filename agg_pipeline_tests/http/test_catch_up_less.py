@@ -1,4 +1,4 @@
-"""A catch-up that is too much for one call asks for less: real statement timeouts and real locks."""
+"""A catch-up that exceeds a limit is split into smaller calls: real statement timeouts and real locks."""
 
 import contextlib
 import datetime as dt
@@ -76,7 +76,7 @@ def test_many_tasks_of_one_window_are_divided_and_answer_in_order(
     assert sizes(caplog) == ["2 call(s) of at most 1 windows a task."] * 2
 
 
-def test_one_window_of_one_task_that_takes_too_long_is_raised_after_one_try(
+def test_a_timeout_of_a_single_window_is_raised_without_a_retry(
     impatient: AggGateway, clean: psycopg.Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "agg_pipeline")
@@ -91,7 +91,7 @@ def test_one_window_of_one_task_that_takes_too_long_is_raised_after_one_try(
 @pytest.mark.parametrize(
     ("taken", "limit", "code"), [("CCC", "100ms", "55P03"), ("AAA", "100ms", "55P03"), ("EEE", "0", "57014")]
 )
-def test_a_row_that_somebody_holds_fails_its_own_task_only(
+def test_a_locked_row_fails_its_own_task_only(
     impatient: AggGateway,
     stack: Stack,
     clean: psycopg.Connection,
@@ -100,7 +100,7 @@ def test_a_row_that_somebody_holds_fails_its_own_task_only(
     limit: str,
     code: str,
 ) -> None:
-    """By the lock's own limit or, without one, by the statement's."""
+    """After lock_timeout or, without one, after statement_timeout."""
     monkeypatch.setattr("agg_pipeline.database.transport.retries.JITTER_S", 0.0)
     held = leases(impatient, *SYMBOLS)
     clean.execute(PATIENCE % limit)
@@ -112,7 +112,7 @@ def test_a_row_that_somebody_holds_fails_its_own_task_only(
         assert all(r.bars_created > 0 for r in results if not r.error)
 
 
-def test_one_task_whose_row_somebody_holds_is_tried_a_few_times_then_raised(
+def test_a_single_task_with_a_locked_row_is_retried_then_raised(
     impatient: AggGateway, stack: Stack, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "agg_pipeline")

@@ -1,4 +1,4 @@
-"""The checks on a real database: quiet about a healthy market, and each red when its own thing is broken."""
+"""Checks on a real database: they pass on a healthy market, and each fails on the errors it is for."""
 
 import datetime as dt
 import random
@@ -64,7 +64,7 @@ def test_a_healthy_market_is_green(one_gateway: AggGateway, clean: psycopg.Conne
     follow(clean, "EURUSD", "fx_24x5")
     between = [result for symbol in ("EURUSD", "BTCUSD", "DE40") for result in ask(one_gateway, symbol, days=10)]
     between = [result for result in between if result.check != "no_gaps"]
-    assert findings(between) == set(), "what waits to be built again is no finding"
+    assert findings(between) == set(), "invalidated windows are no findings"
     assert sum(result.invalidated for result in between) > 1000
     tick_until_quiet(one_gateway, now, max_windows=10_000)
     counts = assert_equals_oracle(clean)
@@ -141,7 +141,7 @@ TEN_FIVE = "canonical_symbol = 'BTCUSD' and ts_utc = '2026-01-06T10:05Z' and tim
              from generate_series(0, 24) n""": {("lag", "5m", "07 00:00")},
     }.items(),
 )  # fmt: skip
-def test_what_is_broken_turns_its_own_checks_red(
+def test_each_error_fails_its_own_checks(
     two_days: AggGateway, clean: psycopg.Connection, broken: str, expected: Found
 ) -> None:
     damage(clean, broken)
@@ -156,7 +156,7 @@ def test_what_is_broken_turns_its_own_checks_red(
     assert all(result.severity == "error" for result in results if result.check not in warned)
 
 
-def test_all_of_a_symbol_gone_is_found(two_days: AggGateway, clean: psycopg.Connection) -> None:
+def test_missing_bars_of_a_whole_symbol_are_found(two_days: AggGateway, clean: psycopg.Connection) -> None:
     damage(clean, "update derived_data_bars set deleted_at = now()")
     found = {(r.check, r.timeframe): r.found for r in ask(two_days) if r.found}
     assert (found["matches_recomputation", "5m"], found["matches_recomputation", "1d"]) == (576, 2)
@@ -182,7 +182,7 @@ def told(results: list[CheckResult], check: str) -> list[str]:
     return [f"{f.severity}: {f}" for result in results if result.check == check for f in result.findings]
 
 
-def test_rows_in_the_wrong_place_are_named(two_days: AggGateway, clean: psycopg.Connection) -> None:
+def test_misplaced_rows_are_reported(two_days: AggGateway, clean: psycopg.Connection) -> None:
     """A feed writes 1h bars beside its 1m bars, another into the derived table; a third is off by seconds."""
     assert told(ask(two_days), "right_table") == told(ask(two_days), "no_duplicates") == []
     copy = """insert into {table} (canonical_symbol, ts_utc, open, high, low, close, timeframe, source)
@@ -205,7 +205,7 @@ def test_rows_in_the_wrong_place_are_named(two_days: AggGateway, clean: psycopg.
     ]
 
 
-def test_coverage_and_health_are_told(two_days: AggGateway, clean: psycopg.Connection) -> None:
+def test_coverage_and_health_are_checked(two_days: AggGateway, clean: psycopg.Connection) -> None:
     results = ask(two_days)
     assert told(results, "coverage") == []
     assert [result.severity for result in results if result.check == "health" and not result.passed] == ["warn"]

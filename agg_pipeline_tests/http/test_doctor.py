@@ -1,4 +1,4 @@
-"""What the doctor says of a database that is ours and does not get on."""
+"""Findings of doctor on a migrated database whose tasks do not progress."""
 
 import contextlib
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from agg_pipeline_tests.sql.helpers import finish, put, register, start, tick
 
 @pytest.fixture
 def held(clean: psycopg.Connection) -> Iterator[psycopg.Connection]:
-    """Two hours of bars, and a trigger of somebody else that lets no 5m cursor move."""
+    """Two hours of bars, and a foreign trigger that stops every 5m cursor."""
     register(clean, "EURUSD")
     put(clean, "EURUSD", "09:00", 120)
     clean.execute(
@@ -35,7 +35,7 @@ def found(stack: Stack) -> list[Finding]:
         return examine(transport, dsn=stack.dsn).findings
 
 
-def test_the_trigger_that_holds_a_task_is_named_with_what_drops_it(stack: Stack, held: psycopg.Connection) -> None:
+def test_a_trigger_that_stalls_a_task_is_named_with_its_drop_command(stack: Stack, held: psycopg.Connection) -> None:
     (note,) = [finding for finding in found(stack) if finding.about == "triggers"]
     assert (note.severity, note.found.rpartition(": ")[2]) == ("note", "hold on public.data_agg_state")
     tick(held, "11:01")
@@ -50,7 +50,7 @@ def test_the_trigger_that_holds_a_task_is_named_with_what_drops_it(stack: Stack,
     ] == []
 
 
-def test_a_trigger_is_named_beside_the_task_that_fails_too(stack: Stack, held: psycopg.Connection) -> None:
+def test_a_trigger_is_named_for_a_failed_task_too(stack: Stack, held: psycopg.Connection) -> None:
     token = start(held, "EURUSD", "5m", "11:01", owner="run")["lease_token"]
     finish(held, "EURUSD", "5m", "11:01", token=token, success=False, fail_kind="hard", error="P0001 no more of these")
     (warning,) = [finding for finding in found(stack) if finding.found.startswith("failed: ")]
@@ -58,7 +58,7 @@ def test_a_trigger_is_named_beside_the_task_that_fails_too(stack: Stack, held: p
 
 
 @pytest.mark.parametrize("is_right", [True, False])
-def test_the_key_that_runs_come_with_is_tried_too(
+def test_the_key_of_the_runs_is_tested_too(
     stack: Stack, clean: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, is_right: bool
 ) -> None:
     if stack.api_url is None:

@@ -1,4 +1,4 @@
-"""What a broken network, a proxy or a load balancer gives instead of an answer: how it is sorted, and how fast."""
+"""Failures of network, proxies and load balancers: their classification, and how soon they are raised."""
 
 import contextlib
 import email.utils
@@ -32,7 +32,7 @@ BEHAVIOURS = {
 
 
 @pytest.mark.parametrize("name", BEHAVIOURS)
-def test_a_line_that_breaks_is_transient(name: str) -> None:
+def test_a_broken_connection_is_transient(name: str) -> None:
     behave, code = BEHAVIOURS[name]
     with sockets.peer(behave) as port:
         began = time.monotonic()
@@ -43,7 +43,7 @@ def test_a_line_that_breaks_is_transient(name: str) -> None:
 @pytest.mark.parametrize(
     "behave", [sockets.answers(b""), sockets.answers(b"SSH-2.0\r\n"), sockets.resets, sockets.says_nothing]
 )
-def test_a_database_that_is_none_is_transient(behave: sockets.Behave) -> None:
+def test_a_server_that_is_no_database_is_transient(behave: sockets.Behave) -> None:
     code = "ConnectionTimeout" if behave is sockets.says_nothing else "OperationalError"
     with sockets.peer(behave) as port:
         began = time.monotonic()
@@ -51,7 +51,7 @@ def test_a_database_that_is_none_is_transient(behave: sockets.Behave) -> None:
         assert time.monotonic() - began < 4
 
 
-def test_nobody_listens_or_nobody_is_known() -> None:
+def test_a_refused_connection_and_an_unknown_host() -> None:
     assert_fails(TransientError, "ConnectError", f"http://127.0.0.1:{free_port()}")
     assert_fails(TransientError, "ConnectError", "http://nobody.invalid")
     assert_fails(TransientError, "OperationalError", f"postgresql://me:{KEY}@127.0.0.1:{free_port()}/d")
@@ -65,7 +65,7 @@ def test_a_server_too_busy_to_accept() -> None:
         assert_fails(TransientError, "ConnectionTimeout", f"postgresql://me:{KEY}@127.0.0.1:{port}/d", timeout_s=0.3)
 
 
-def test_a_peer_that_does_not_read_what_it_is_sent() -> None:
+def test_a_peer_that_does_not_read_the_request() -> None:
     with sockets.peer(sockets.says_nothing) as port:
         assert_fails(TransientError, "WriteTimeout", f"http://127.0.0.1:{port}", timeout_s=0.5, p_bars="x" * 50_000_000)
 
@@ -87,7 +87,7 @@ def test_a_pool_whose_connections_are_all_busy(monkeypatch: pytest.MonkeyPatch) 
     assert_readable(failed.value, KEY)
 
 
-def test_a_client_that_was_closed_is_our_own_mistake() -> None:
+def test_a_call_on_a_closed_client_is_permanent() -> None:
     transport = open_transport(f"http://127.0.0.1:{free_port()}", KEY)
     transport.close()
     with pytest.raises(PermanentError) as failed:
@@ -103,7 +103,7 @@ PERMANENT = [301, 302, 307, 308, 400, 401, 403, 404, 405, 413, 415, 431, 501]
 
 @pytest.mark.parametrize("status", TRANSIENT + PERMANENT)
 @pytest.mark.parametrize("wish", [None, "7"])
-def test_a_page_of_a_proxy_is_judged_by_its_status(status: int, wish: str | None) -> None:
+def test_a_page_of_a_proxy_is_classified_by_its_status(status: int, wish: str | None) -> None:
     headers = [] if wish is None else [f"retry-after: {wish}"]
     with sockets.peer(sockets.answers(sockets.http_answer(status, HTML, "text/html", *headers))) as port:
         kind = TransientError if status in TRANSIENT else PermanentError
@@ -116,13 +116,13 @@ def test_a_page_of_a_proxy_is_judged_by_its_status(status: int, wish: str | None
     "body", [b'{"message": "slow down"}', b"{}", b"[]", b"null", b'"text"', b"7", b"{cut", b"", b"\xff\xfe"]
 )
 @pytest.mark.parametrize(("status", "kind"), [(429, TransientError), (401, PermanentError)])
-def test_a_body_without_code_is_judged_by_the_status(body: bytes, status: int, kind: type[GatewayError]) -> None:
+def test_a_body_without_code_is_classified_by_the_status(body: bytes, status: int, kind: type[GatewayError]) -> None:
     with sockets.peer(sockets.answers(sockets.http_answer(status, body))) as port:
         assert_fails(kind, str(status), f"http://127.0.0.1:{port}")
 
 
 @pytest.mark.parametrize("body", [HTML, b"{cut", b"\xff\xfe"])
-def test_a_page_with_status_200_is_no_answer(body: bytes) -> None:
+def test_a_page_with_status_200_is_an_error(body: bytes) -> None:
     with sockets.peer(sockets.answers(sockets.http_answer(200, body, "text/html"))) as port:
         assert_fails(TransientError, "shape", f"http://127.0.0.1:{port}")
 
@@ -145,7 +145,7 @@ def test_retry_after_comes_as_seconds_or_as_a_date(wish: str | int, low: float, 
 
 
 @pytest.mark.parametrize("wish", ["", "soon", "-5", "nan", "inf", "1.5", "Wed, 99 Nov 2026 08:00:00 GMT"])
-def test_a_retry_after_that_is_neither_is_no_wish(wish: str) -> None:
+def test_an_invalid_retry_after_is_ignored(wish: str) -> None:
     with sockets.peer(
         sockets.answers(sockets.http_answer(503, b"{}", "application/json", f"retry-after: {wish}"))
     ) as port:
@@ -162,7 +162,7 @@ def test_a_retry_after_that_is_neither_is_no_wish(wish: str) -> None:
     ],
 )  # fmt: skip
 def test_an_address_or_a_key_that_cannot_be_used_is_not_shown(url: str, key: str) -> None:
-    """A password with a special character in it is read as something else, and would be named."""
+    """A special character in a password makes the URL parse differently; the error must not show it."""
     with pytest.raises(PermanentError) as failed:
         call(url, key)
     assert_readable(failed.value, KEY)
@@ -170,7 +170,7 @@ def test_an_address_or_a_key_that_cannot_be_used_is_not_shown(url: str, key: str
 
 @pytest.fixture
 def stopped_backend(faulty: Stack) -> Iterator[list[int]]:
-    """Pids that the test has stopped, which makes them deaf and dumb; they go on afterwards."""
+    """Pids that the test has stopped with SIGSTOP; they are continued afterwards."""
     pids: list[int] = []
     yield pids
     for pid in pids:
@@ -178,7 +178,9 @@ def stopped_backend(faulty: Stack) -> Iterator[list[int]]:
             os.kill(pid, signal.SIGCONT)
 
 
-def test_a_database_that_falls_silent_is_left_and_called_anew(faulty: Stack, stopped_backend: list[int]) -> None:
+def test_an_unresponsive_database_is_disconnected_and_the_next_call_reconnects(
+    faulty: Stack, stopped_backend: list[int]
+) -> None:
     with contextlib.closing(open_transport(faulty.dsn, "", timeout_s=0.5)) as transport:
         assert transport.call("fault", {"p_sql": "select 1"}) == 1
         with psycopg.connect(faulty.dsn) as admin:
@@ -198,7 +200,7 @@ def test_a_database_that_falls_silent_is_left_and_called_anew(faulty: Stack, sto
         assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
 
 
-def test_what_a_database_url_sets_wins_and_the_rest_is_ours(faulty: Stack) -> None:
+def test_parameters_of_the_database_url_take_precedence(faulty: Stack) -> None:
     shown = "do $$ begin raise exception '% % %', current_setting('statement_timeout'), current_setting('timezone'), " \
         "current_setting('lock_timeout'); end $$"  # fmt: skip
     url = f"{faulty.dsn}&options=-c%20lock_timeout%3D700"

@@ -1,4 +1,4 @@
-"""Servers that stop, starve, hang or lose a session while a call is under way: transient, and the next call is fine."""
+"""Servers that stop, hang or lose a session during a call: the error is transient and the next call succeeds."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ SLEEPING = "from pg_stat_activity where wait_event = 'PgSleep'"
 
 @contextlib.contextmanager
 def under_way(transport: Transport, admin: psycopg.Connection, seconds: float = 8) -> Iterator[list[GatewayError]]:
-    """A call that sleeps in the database meanwhile; how it failed."""
+    """Run a call that sleeps in the database; return the error that ends it."""
     failed: list[GatewayError] = []
 
     def sleep() -> None:
@@ -110,7 +110,7 @@ def test_an_api_that_cannot_read_its_schema(faulty: Stack) -> None:
 
 
 def test_a_postgresql_that_stops() -> None:
-    """With the call under way, and with those after it, over each of the transports."""
+    """During a call and before the next ones, over each transport."""
     with temporary() as stack:
         with psycopg.connect(stack.dsn, autocommit=True) as admin:
             admin.execute(FAULTS)
@@ -149,7 +149,7 @@ def test_an_api_that_hangs_and_one_that_is_killed(faulty: Stack, admin: psycopg.
         assert_readable(error, faulty.service_role_key)
 
 
-def test_an_api_whose_database_falls_silent(faulty: Stack, admin: psycopg.Connection) -> None:
+def test_an_api_whose_database_does_not_respond(faulty: Stack, admin: psycopg.Connection) -> None:
     with another_api(faulty, db_pool="2") as (url, _):
         call(url, faulty.service_role_key, "fault", p_sql="select 1")
         pids = [pid for (pid,) in admin.execute("select pid from pg_stat_activity where usename = 'gate'").fetchall()]

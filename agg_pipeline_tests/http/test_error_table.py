@@ -1,4 +1,4 @@
-"""What the database and PostgREST refuse, provoked over the wire on each of the two transports: how it is sorted."""
+"""Classification of real errors of the database and PostgREST, over each transport."""
 
 import threading
 import time
@@ -30,7 +30,7 @@ REAL = {
 
 
 @pytest.mark.parametrize("code", REAL)
-def test_what_the_database_really_refuses_is_permanent(target: Target, code: str) -> None:
+def test_real_errors_of_the_database_are_permanent(target: Target, code: str) -> None:
     sql = REAL[code]
     error = assert_fails(PermanentError, code, *target, function="fault", p_sql=sql)
     assert "Key (" not in str(error), "rows stay out of the logs"
@@ -47,12 +47,12 @@ def raising(code: str, message: str = "as asked", hint: str = "") -> str:
 
 
 @pytest.mark.parametrize("code", TRANSIENT)
-def test_a_code_that_may_heal_is_transient(target: Target, code: str) -> None:
+def test_a_transient_code_is_transient(target: Target, code: str) -> None:
     assert_fails(TransientError, code, *target, function="fault", p_sql=raising(code))
 
 
 @pytest.mark.parametrize("code", PERMANENT)
-def test_a_code_that_does_not_heal_is_permanent_and_its_hint_arrives(target: Target, code: str) -> None:
+def test_a_permanent_code_is_permanent_and_keeps_its_hint(target: Target, code: str) -> None:
     error = assert_fails(PermanentError, code, *target, function="fault", p_sql=raising(code, hint="Ask the author."))
     assert error.hint == "Ask the author."
 
@@ -64,13 +64,13 @@ def test_a_lost_lease_is_its_own_kind(target: Target) -> None:
 @pytest.mark.parametrize(
     ("code", "kind"), [("PT429", TransientError), ("PT503", TransientError), ("PT418", PermanentError)]
 )
-def test_a_status_that_a_function_chose_is_judged_like_any_status(
+def test_a_status_set_by_a_function_is_classified_like_any_status(
     target: Target, code: str, kind: type[GatewayError]
 ) -> None:
     assert_fails(kind, code, *target, function="fault", p_sql=raising(code))
 
 
-def test_a_long_message_of_several_lines_becomes_one_of_bearable_length(target: Target) -> None:
+def test_a_long_message_of_several_lines_becomes_one_short_line(target: Target) -> None:
     sql = "do $$ begin raise exception '%', repeat(E'many words\\n', 10000); end $$"
     assert_fails(PermanentError, "P0001", *target, function="fault", p_sql=sql)
 
@@ -103,7 +103,7 @@ def test_functions_that_do_not_fit(target: Target) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), {1, 2}, object()], ids=["nan", "set", "object"])
-def test_what_is_no_json_is_refused_before_it_is_sent(target: Target, value: object) -> None:
+def test_a_value_that_is_no_json_is_refused_before_it_is_sent(target: Target, value: object) -> None:
     with pytest.raises(PermanentError) as refused:
         call(*target, "takes", p_json={"x": value})
     assert_readable(refused.value)
@@ -121,7 +121,7 @@ def now() -> int:
     ],
     ids=["expired", "nbf", "iat"],
 )  # fmt: skip
-def test_a_token_of_another_time_is_a_matter_of_configuration(
+def test_an_expired_or_future_token_is_a_configuration_error(
     api: str, faulty: Stack, claims: dict[str, object]
 ) -> None:
     error = assert_fails(TransientError, "PGRST301", api, sign_token(faulty.jwt_secret, claims))
@@ -135,11 +135,11 @@ NO_ALGORITHM = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.eyJyb2xlIjoic2VydmljZV9yb2xl
 @pytest.mark.parametrize(
     "key", ["garbage", "sb_secret_planted", NO_ALGORITHM, sign_token("forged" * 8, {"role": "service_role"})]
 )
-def test_a_key_that_is_none_is_a_matter_of_configuration(api: str, key: str) -> None:
+def test_an_invalid_key_is_a_configuration_error(api: str, key: str) -> None:
     assert assert_fails(TransientError, "PGRST301", api, key).is_configuration
 
 
-def test_a_role_that_is_not_ours_names_the_variable(api: str, faulty: Stack) -> None:
+def test_an_unknown_role_names_the_variable(api: str, faulty: Stack) -> None:
     for role, code in (("nobody", "22023"), ("postgres", "42501"), ("anon", "42501")):
         key = sign_token(faulty.jwt_secret, {"role": role})
         error = assert_fails(PermanentError, code, api, key, function="fault", p_sql="select 1")
@@ -166,7 +166,7 @@ def test_a_statement_that_takes_too_long(target: Target) -> None:
     assert "MAX_WINDOWS_PER_TASK" in error.hint
 
 
-def test_a_row_that_somebody_holds(target: Target, faulty: Stack) -> None:
+def test_a_locked_row(target: Target, faulty: Stack) -> None:
     with psycopg.connect(faulty.dsn) as holder:
         holder.execute("select from parent where id = 1 for update")
         for sql in (

@@ -1,4 +1,4 @@
-"""The gateway over both of its transports against the real database, and over REST against what may stand between."""
+"""The gateway over both transports on a real database, and over REST behind proxies that answer for it."""
 
 import datetime as dt
 import http.server
@@ -34,7 +34,7 @@ def bars(symbol: str, count: int = 60) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize("symbol", ["EURUSD", "BTC/USD", "BTC-USD", "Ünï cödé", 'it\'s "quoted"; drop table data_bars'])
-def test_any_symbol_makes_the_whole_way(gateway: AggGateway, clean: psycopg.Connection, symbol: str) -> None:
+def test_any_symbol_is_aggregated(gateway: AggGateway, clean: psycopg.Connection, symbol: str) -> None:
     gateway.register_asset(symbol, start=BEGIN, base_timeframe="1m")
     gateway.load_bars(bars(symbol), timeframe="1m", source="test")
     tick_until_quiet(gateway, NOW)
@@ -54,7 +54,7 @@ def test_load_bars_counts_what_it_changed(gateway: AggGateway) -> None:
     assert (result.inserted, result.updated, result.unchanged) == (1, 1, 2)
 
 
-def test_a_batch_answers_for_each_task_in_order(gateway: AggGateway) -> None:
+def test_a_batch_returns_one_result_per_task_in_order(gateway: AggGateway) -> None:
     gateway.register_asset("EURUSD", start=BEGIN, base_timeframe="1m")
     five, unknown = Task(symbol="EURUSD", timeframe="5m"), Task(symbol="NOPE", timeframe="5m")
     started = gateway.start([five, unknown, five], now=NOW, owner="me", lease_seconds=60)
@@ -63,7 +63,7 @@ def test_a_batch_answers_for_each_task_in_order(gateway: AggGateway) -> None:
     assert getattr(started[2].error, "sqlstate", None) == "AG003"
 
 
-def test_a_lease_that_was_lost_is_an_answer_not_an_exception(gateway: AggGateway, clean: psycopg.Connection) -> None:
+def test_a_lost_lease_is_a_result_not_an_exception(gateway: AggGateway, clean: psycopg.Connection) -> None:
     gateway.register_asset("EURUSD", start=BEGIN, base_timeframe="1m")
     [lease] = gateway.start([Task(symbol="EURUSD", timeframe="5m")], now=NOW, owner="me", lease_seconds=60)
     clean.execute("select agg_release('me')")
@@ -80,7 +80,7 @@ def test_an_unknown_timeframe_lists_what_there_is(gateway: AggGateway) -> None:
 
 
 @pytest.mark.parametrize("direct", [False, True], ids=["rest", "postgres"])
-def test_a_database_without_our_functions_names_the_command_that_mends_it(direct: bool) -> None:
+def test_a_database_without_the_functions_names_the_command_to_run(direct: bool) -> None:
     with temporary() as empty:
         if not direct and empty.api_url is None:
             pytest.skip(f"no PostgREST on this machine: {empty.api_missing}")
@@ -110,7 +110,7 @@ def call(url: str, key: str, function: str = "agg_contract", timeout_s: float = 
 
 
 @pytest.mark.parametrize("claims", [{"role": "anon"}, {"role": "authenticated"}])
-def test_the_key_of_a_browser_is_refused_for_good(api: str, stack: Stack, claims: dict[str, str]) -> None:
+def test_the_public_key_is_refused_permanently(api: str, stack: Stack, claims: dict[str, str]) -> None:
     """Also on a connection that served the pipeline before: a plan that is kept there must check the caller again."""
     for _ in range(10):  # the sixth use of a prepared statement may keep its plan
         call(api, stack.service_role_key)
@@ -123,10 +123,10 @@ def test_the_key_of_a_browser_is_refused_for_good(api: str, stack: Stack, claims
 @pytest.mark.parametrize(
     ("secret", "expiry"), [("not the secret of this server, but as long", 4_000_000_000), (None, 1)]
 )
-def test_a_forged_or_expired_key_is_transient_and_said_at_once(
+def test_a_forged_or_expired_key_is_transient_and_raised_at_once(
     api: str, stack: Stack, secret: str | None, expiry: int
 ) -> None:
-    """Transient as the predecessor had it, but no retry heals it, so it is told apart."""
+    """Transient as in the predecessor, but marked as a configuration error, since no retry succeeds."""
     key = sign_token(secret or stack.jwt_secret, {"role": "service_role", "exp": expiry})
     with pytest.raises(TransientError) as refused:
         call(api, key)
@@ -144,7 +144,7 @@ def test_an_unreachable_database_is_one_readable_line_without_its_password(url: 
 
 @pytest.fixture
 def strange_server() -> Iterator[tuple[str, list[tuple[int, str, bytes]]]]:
-    """A server on the way that answers whatever the test put into the list."""
+    """A proxy that returns the responses which the test puts into the list."""
     answer: list[tuple[int, str, bytes]] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -180,7 +180,7 @@ def strange_server() -> Iterator[tuple[str, list[tuple[int, str, bytes]]]]:
         (400, "application/json", b'{"code": "P0001", "message": "timeout 429"}', PermanentError, "P0001"),
     ],
 )
-def test_an_answer_is_judged_by_code_and_status_never_by_its_words(
+def test_an_error_is_classified_by_code_and_status_never_by_its_text(
     strange_server: tuple[str, list[tuple[int, str, bytes]]],
     status: int, kind: str, body: bytes, error: type[Exception], code: str,
 ) -> None:  # fmt: skip
@@ -196,7 +196,7 @@ def test_an_answer_is_judged_by_code_and_status_never_by_its_words(
 def test_an_answer_that_repeats_the_key_does_not_show_it(
     strange_server: tuple[str, list[tuple[int, str, bytes]]], status: int, said: str
 ) -> None:
-    """Reports of errors like to show the headers of the request."""
+    """Some error pages show the headers of the request."""
     url, answer = strange_server
     body = b'{"code": "P0001", "message": "refused: Bearer planted", "hint": "planted"}' if status == 400 else (
         b'{"told": "Bearer planted"}'

@@ -1,4 +1,4 @@
-"""agg-pipeline load: what a person sees and what the database then holds."""
+"""agg-pipeline load: its output, and the rows that the database then holds."""
 
 import datetime as dt
 import gzip
@@ -87,7 +87,7 @@ def test_a_second_load_changes_nothing(
 def test_bars_of_another_base_timeframe_are_refused(
     one_gateway: AggGateway, clean: psycopg.Connection, tmp_path: Path
 ) -> None:
-    """1m and 5m bars of one asset in one table would make two truths."""
+    """An asset has one base timeframe: its 1m and 5m bars could contradict each other."""
     path = write(tmp_path / "bars.csv.gz", GOOD.format(n=0))
     load_file(one_gateway, path, Timeframe.M1, None)
     with pytest.raises(PermanentError, match="registered with base timeframe 1m, not 5m"):

@@ -1,4 +1,4 @@
-"""An operator at the command line: what pause and resume do, and what status says of it."""
+"""Commands pause and resume, and how status shows a pause."""
 
 import psycopg
 import pytest
@@ -45,7 +45,7 @@ def test_a_pause_that_is_over_is_not_shown(database: psycopg.Connection) -> None
     assert "paused" not in run("status", "EURUSD").stdout
 
 
-def test_what_cannot_be_paused_is_one_line(database: psycopg.Connection) -> None:
+def test_an_invalid_pause_is_refused_in_one_line(database: psycopg.Connection) -> None:
     for arguments, said in (
         (["NOPE"], "there is no task NOPE"),
         (["EURUSD", "7m"], "unknown timeframe '7m'"),
@@ -57,7 +57,7 @@ def test_what_cannot_be_paused_is_one_line(database: psycopg.Connection) -> None
         assert said in result.stderr
 
 
-def test_a_check_is_green_on_what_is_right_and_names_what_is_wrong(database: psycopg.Connection) -> None:
+def test_check_passes_on_right_bars_and_lists_wrong_ones(database: psycopg.Connection) -> None:
     put(database, "EURUSD", "00:00", 240)
     settle(database, "05:00")
     good = run("check", "--symbol", "EURUSD")

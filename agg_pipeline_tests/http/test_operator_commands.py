@@ -1,4 +1,4 @@
-"""What an operator looks at from the command line: status, explain, chart, logs."""
+"""Commands that show the state: status, explain, chart, logs."""
 
 import json
 import uuid
@@ -51,7 +51,7 @@ def refused(*arguments: str) -> str:
     return result.stderr
 
 
-def test_status_counts_states_and_says_why(database: psycopg.Connection) -> None:
+def test_status_counts_states_and_shows_reasons(database: psycopg.Connection) -> None:
     run("pause", "EURUSD", "1h", "--reason", "bad [feed]", "--by", "ann")
     table = said("status")
     assert "Tasks: 4 waiting for source, 1 paused" in table
@@ -69,7 +69,7 @@ def test_status_counts_states_and_says_why(database: psycopg.Connection) -> None
     assert said("status", "--json") == "[]"
 
 
-def test_explain_tells_the_story_of_a_window(database: psycopg.Connection) -> None:
+def test_explain_shows_sources_and_revisions_of_a_window(database: psycopg.Connection) -> None:
     built = said("explain", "EURUSD", "5m", "2026-01-05T09:32")
     assert "EURUSD/5m from 2026-01-05 09:30 to 2026-01-05 09:35 UTC Built, quality 2; 5 of 5 expected 1m bars" in built
     assert "1 │ 1 │ 4 of 5" in built
@@ -123,7 +123,7 @@ def log_run(gateway: AggGateway, *outcomes: tuple[str, dict[str, object]], succe
     return run_id[:8]
 
 
-def test_logs_tell_runs_task_by_task(
+def test_logs_list_runs_task_by_task(
     stack: Stack, database: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateway = open_gateway(stack, direct=True)

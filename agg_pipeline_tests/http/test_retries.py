@@ -1,4 +1,4 @@
-"""Calls that are tried again: which, how often, how long after; measured at a server that takes notes."""
+"""Retries of calls: which errors, how often, after how long; measured at a server that records requests."""
 
 import contextlib
 import email.utils
@@ -25,7 +25,7 @@ def little_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def answering() -> Iterator[Answers]:
-    """A gateway to a server that gives these answers in turn, the last for ever; when it was asked."""
+    """A gateway to a server that gives these responses in turn, repeating the last; and the times of its requests."""
     with contextlib.ExitStack() as cleanup:
 
         def start(*answers: bytes) -> tuple[AggGateway, list[float]]:
@@ -54,7 +54,7 @@ GOOD = sockets.http_answer(200, b"1")
 HTML = sockets.http_answer(200, b"<html>Please log in</html>", "text/html")
 
 
-def test_what_may_heal_is_tried_again_and_each_try_is_one_line(
+def test_a_transient_error_is_retried_and_each_retry_logs_one_line(
     answering: Answers, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "agg_pipeline")
@@ -67,8 +67,8 @@ def test_what_may_heal_is_tried_again_and_each_try_is_one_line(
 
 
 @pytest.mark.parametrize("wish", [None, "0"])
-def test_it_ends_after_a_few_tries_each_later_than_the_last(answering: Answers, wish: str | None) -> None:
-    """A wish to come back at once, with which PostgREST begins, is none."""
+def test_retries_end_after_a_few_attempts_with_growing_waits(answering: Answers, wish: str | None) -> None:
+    """Retry-After 0, which PostgREST sends at first, is ignored."""
     gateway, asked = answering(refusal(503, None, wish))
     with pytest.raises(TransientError) as failed:
         gateway.check_contract()
@@ -79,7 +79,7 @@ def test_it_ends_after_a_few_tries_each_later_than_the_last(answering: Answers, 
 
 
 @pytest.mark.parametrize("in_words", [False, True], ids=["seconds", "date"])
-def test_nobody_comes_back_before_the_server_wants_it(answering: Answers, in_words: bool) -> None:
+def test_no_retry_comes_before_retry_after(answering: Answers, in_words: bool) -> None:
     wish = email.utils.formatdate(time.time() + 3, usegmt=True) if in_words else "2"
     gateway, asked = answering(refusal(429, None, wish), GOOD)
     gateway.check_contract()
@@ -87,7 +87,7 @@ def test_nobody_comes_back_before_the_server_wants_it(answering: Answers, in_wor
     assert (1.5 if in_words else 2.0) <= wait < 4.5, "a date has whole seconds"
 
 
-def test_a_wish_is_granted_up_to_a_limit(answering: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retry_after_is_limited(answering: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
     assert retries.RETRY_AFTER_MAX_S == 10.0
     monkeypatch.setattr(retries, "RETRY_AFTER_MAX_S", 0.5)
     gateway, asked = answering(refusal(503, None, "86400"), GOOD)
@@ -95,7 +95,7 @@ def test_a_wish_is_granted_up_to_a_limit(answering: Answers, monkeypatch: pytest
     assert 0.5 <= asked[1] - asked[0] < 1.2
 
 
-def test_no_new_try_begins_long_after_the_first(answering: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_attempt_starts_after_the_end_of_retries(answering: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retries, "RETRIES_END_S", 0.5)
     gateway, asked = answering(refusal(503, None, "1"))
     began = time.monotonic()
@@ -113,7 +113,7 @@ def test_no_new_try_begins_long_after_the_first(answering: Answers, monkeypatch:
         (400, "P0001", PermanentError), (404, None, PermanentError), (409, "23505", PermanentError),
     ],
 )  # fmt: skip
-def test_what_no_retry_heals_is_raised_at_once(
+def test_a_permanent_error_is_raised_at_once(
     answering: Answers, status: int, code: str | None, kind: type[GatewayError]
 ) -> None:
     gateway, asked = answering(refusal(status, code, "1"))
@@ -128,7 +128,7 @@ def test_what_no_retry_heals_is_raised_at_once(
     [HTML, sockets.http_answer(200, b'"seven"'), sockets.http_answer(200, b"{cut")],
     ids=["html", "other type", "cut"],
 )
-def test_an_answer_of_the_wrong_shape_is_doubted_once_then_believed(answering: Answers, strange: bytes) -> None:
+def test_a_response_of_the_wrong_shape_is_retried_once_then_permanent(answering: Answers, strange: bytes) -> None:
     gateway, asked = answering(strange, GOOD)
     gateway.check_contract()
     assert len(asked) == 2
@@ -140,7 +140,7 @@ def test_an_answer_of_the_wrong_shape_is_doubted_once_then_believed(answering: A
     assert "agg-pipeline migrate" in failed.value.hint
 
 
-def test_a_missing_function_is_doubted_once_since_a_migration_may_have_just_made_it(answering: Answers) -> None:
+def test_a_missing_function_is_retried_once_since_a_migration_may_have_just_created_it(answering: Answers) -> None:
     gateway, asked = answering(refusal(404, "PGRST202"), GOOD)
     gateway.check_contract()
     assert len(asked) == 2
@@ -151,7 +151,7 @@ def test_a_missing_function_is_doubted_once_since_a_migration_may_have_just_made
     assert "agg-pipeline migrate" in failed.value.hint
 
 
-def test_wrong_shapes_with_other_trouble_between_count_together(answering: Answers) -> None:
+def test_wrong_shapes_with_other_errors_between_them_count_together(answering: Answers) -> None:
     gateway, asked = answering(HTML, refusal(503), HTML, GOOD)
     with pytest.raises(PermanentError):
         gateway.check_contract()

@@ -1,4 +1,4 @@
-"""agg-pipeline verify and rebuild: they find exactly the bars that are wrong, and mend them."""
+"""agg-pipeline verify and rebuild: they find exactly the wrong bars, and correct them."""
 
 import datetime as dt
 import itertools
@@ -70,7 +70,7 @@ def found(result: Result) -> set[tuple[str, ...]]:
     return set(lines)
 
 
-def test_right_bars_are_found_right(target: None, one_week: psycopg.Connection) -> None:
+def test_right_bars_have_no_differences(target: None, one_week: psycopg.Connection) -> None:
     counts = assert_equals_oracle(one_week)
     result = run("verify", "--all")
     assert result.exit_code == 0, result.output
@@ -80,7 +80,7 @@ def test_right_bars_are_found_right(target: None, one_week: psycopg.Connection) 
     assert ": 0 differences." in result.stdout
 
 
-def test_random_damage_is_found_to_the_last_field_and_mended(target: None, one_week: psycopg.Connection) -> None:
+def test_random_damage_is_found_in_every_field_and_corrected(target: None, one_week: psycopg.Connection) -> None:
     rng = random.Random(5)
     bars = one_week.execute(
         """select id, canonical_symbol, timeframe, to_char(ts_utc at time zone 'UTC', 'YYYY-MM-DD HH24:MI')
@@ -120,7 +120,7 @@ def test_random_damage_is_found_to_the_last_field_and_mended(target: None, one_w
     assert_equals_oracle(one_week)
 
 
-def test_what_the_next_tick_builds_again_is_told_apart(target: None, one_week: psycopg.Connection) -> None:
+def test_invalidated_windows_are_marked(target: None, one_week: psycopg.Connection) -> None:
     one_week.execute(
         "update data_bars set high = 1e9 where canonical_symbol = 'BTCUSD' and ts_utc = '2026-01-06T10:07Z'"
     )
@@ -132,7 +132,7 @@ def test_what_the_next_tick_builds_again_is_told_apart(target: None, one_week: p
     assert "6 differences, 5 of them in windows that the next tick builds again" in result.stdout
 
 
-def test_it_looks_only_where_it_is_told_to(target: None, one_week: psycopg.Connection) -> None:
+def test_only_selected_bars_are_verified(target: None, one_week: psycopg.Connection) -> None:
     one_week.execute(
         "update derived_data_bars set high = high + 1 where canonical_symbol = 'BTCUSD' and timeframe <> '1d'"
     )
@@ -158,17 +158,17 @@ def test_an_unknown_symbol_or_time_is_one_line(target: None, one_week: psycopg.C
         assert said in result.stderr
 
 
-def test_history_longer_than_a_page_is_judged_once(one_gateway: AggGateway, clean: psycopg.Connection) -> None:
+def test_history_longer_than_a_page_is_compared_once(one_gateway: AggGateway, clean: psycopg.Connection) -> None:
     fill(clean, one_gateway, "BTCUSD")
     tick_until_quiet(one_gateway, NOW, max_windows=100_000)
     counts = assert_equals_oracle(clean)
     end = BEGIN + dt.timedelta(days=DAYS)
-    verdicts = [
+    verifications = [
         verify_page(one_gateway, "BTCUSD", page, begin=BEGIN, end=end, timeframes=()) for page in pages(BEGIN, end)
     ]
-    assert len(verdicts) == 2
-    assert sum(verdict.bars for verdict in verdicts) == sum(counts.values())
-    assert all(verdict.differences.empty for verdict in verdicts)
+    assert len(verifications) == 2
+    assert sum(one.bars for one in verifications) == sum(counts.values())
+    assert all(one.differences.empty for one in verifications)
 
 
 def test_pages_hold_whole_days_and_every_window_once() -> None:
@@ -182,7 +182,7 @@ def test_pages_hold_whole_days_and_every_window_once() -> None:
     assert pages(begin, begin) == []
 
 
-def test_a_timeframe_that_is_switched_off_is_not_judged(one_gateway: AggGateway, clean: psycopg.Connection) -> None:
+def test_a_timeframe_that_is_switched_off_is_not_compared(one_gateway: AggGateway, clean: psycopg.Connection) -> None:
     clean.execute(
         """insert into core_asset_registry_all (canonical_symbol, base_timeframe, active, calc_15m, calc_4h)
            values ('BTCUSD', '1m', true, false, false)"""
@@ -190,6 +190,6 @@ def test_a_timeframe_that_is_switched_off_is_not_judged(one_gateway: AggGateway,
     fill(clean, one_gateway, "BTCUSD", days=2)
     tick_until_quiet(one_gateway, NOW, max_windows=10_000)
     [page] = pages(BEGIN, BEGIN + dt.timedelta(days=2))
-    verdict = verify_page(one_gateway, "BTCUSD", page, begin=BEGIN, end=NOW, timeframes=())
-    assert verdict.differences.empty
-    assert verdict.bars == sum(2 * 1440 // Timeframe(name).minutes for name in ("5m", "1h", "1d")), verdict
+    verification = verify_page(one_gateway, "BTCUSD", page, begin=BEGIN, end=NOW, timeframes=())
+    assert verification.differences.empty
+    assert verification.bars == sum(2 * 1440 // Timeframe(name).minutes for name in ("5m", "1h", "1d")), verification

@@ -1,4 +1,4 @@
-"""The REST API of the session's stack, which these tests cannot do without, and one whose doors may be opened."""
+"""The REST API of the session's stack, and a second stack whose grants tests may open."""
 
 from collections.abc import Iterator
 

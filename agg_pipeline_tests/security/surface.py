@@ -1,4 +1,4 @@
-"""All that the REST API could serve, read from the catalogue, and what a caller gets out of it."""
+"""All relations and functions that the REST API could serve, read from the catalogue, and what a caller may do."""
 
 import json
 from collections.abc import Iterator
@@ -121,5 +121,5 @@ def openings(url: str, surface: Surface, headers: dict[str, str], *, columns: bo
 
 
 def is_refused(answer: httpx.Response) -> bool:
-    """True for a refusal of the caller; an error about the request itself has let him through."""
+    """True if the caller was refused; an error about the request itself means that access was granted."""
     return answer.status_code in (401, 403) and answer.json().get("code") in REFUSED

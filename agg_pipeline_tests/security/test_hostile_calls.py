@@ -1,4 +1,4 @@
-"""Every function of the API, found from the catalogue, called over HTTP by its owner with what nobody should send."""
+"""Every function of the API, read from the catalogue, called over HTTP with hostile and malformed arguments."""
 
 import json
 import time
@@ -94,7 +94,7 @@ def arguments(function: Function, parameter: str, value: object) -> bytes:
 
 
 def fault(answer: httpx.Response) -> str | None:
-    """What is wrong with an answer: an internal error, or a refusal that is not about the data that was sent."""
+    """Errors of a response: an internal error, or a refusal that is not about the data of the request."""
     if answer.status_code < 300:
         return None
     code = str(answer.json().get("code"))
@@ -144,7 +144,7 @@ def test_a_malformed_value_is_refused_or_means_nothing(
 
 
 @pytest.mark.parametrize("what", BODIES)
-def test_a_body_that_is_no_call_is_refused(
+def test_a_malformed_body_is_refused(
     http: httpx.Client, functions: list[Function], market: psycopg.Connection, what: str
 ) -> None:
     before = raw_bars(market)

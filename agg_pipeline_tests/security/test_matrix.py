@@ -1,4 +1,4 @@
-"""Who may do what over HTTP: each kind of caller against each relation, column and function of the catalogue."""
+"""Access over HTTP: each kind of caller against each relation, column and function of the catalogue."""
 
 import base64
 import json
@@ -20,7 +20,7 @@ PAST, FUTURE = 1_600_000_000, 4_000_000_000
 
 
 def unsigned(claims: dict[str, object], signature: str = "") -> str:
-    """A token that says of itself that it needs no signature."""
+    """A token with algorithm none."""
     head, body = (
         base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in ({"alg": "none"}, claims)
     )
@@ -60,13 +60,13 @@ def surface(stack: Stack) -> Surface:
 
 @pytest.mark.parametrize("who", STRANGERS)
 def test_a_stranger_is_refused_everything(api: str, stack: Stack, surface: Surface, who: str) -> None:
-    """One whose token is good by every column too; any other is refused before the database hears of him."""
+    """A caller with a valid token is tested by column as well; any other is refused before the database is called."""
     known = who in ("no token", "anon", "authenticated")
     assert openings(api, surface, STRANGERS[who](stack.jwt_secret), columns=known) == set()
 
 
 @pytest.mark.parametrize("who", ["no token", "anon", "authenticated"])
-def test_the_description_of_the_api_tells_a_stranger_nothing(api: str, stack: Stack, who: str) -> None:
+def test_the_description_of_the_api_shows_a_stranger_nothing(api: str, stack: Stack, who: str) -> None:
     answer = httpx.get(api, headers=STRANGERS[who](stack.jwt_secret), trust_env=False)
     assert set(answer.json()["paths"]) == {"/"}
     assert answer.json().get("definitions", {}) == {}
@@ -130,7 +130,7 @@ def test_an_opened_grant_is_found(
     assert found in opened if found else opened == set()
 
 
-def test_what_is_new_and_open_is_found_by_itself(scratch: Stack, scratch_db: psycopg.Connection) -> None:
+def test_new_objects_with_open_grants_are_found(scratch: Stack, scratch_db: psycopg.Connection) -> None:
     assert scratch.api_url is not None
     scratch_db.execute(
         """create table public.later (id int);

@@ -1,4 +1,4 @@
-"""Secrets in the real places, runs that end in every way, and then a search of everything that is kept or shown."""
+"""Secrets in their real places, runs that end in every way, then a search of everything stored or displayed."""
 
 import os
 import subprocess

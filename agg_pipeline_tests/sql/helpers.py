@@ -1,4 +1,4 @@
-"""What the SQL tests share: short ways to put raw bars in, to run ticks and to read what came out."""
+"""Helpers of the SQL tests: insert raw bars, run ticks, read bars and tasks."""
 
 import contextlib
 import datetime as dt
@@ -138,7 +138,7 @@ def start(db: psycopg.Connection, symbol: str, timeframe: str, now: str, **extra
 
 
 def finish(db: psycopg.Connection, symbol: str, timeframe: str, now: str, **extra: object) -> Row:
-    """``agg_finish``; success unless told otherwise."""
+    """``agg_finish``; success by default."""
     return scalar(
         db,
         """select public.agg_finish(%s, %s, %s, p_new_cursor_utc => %s, p_stats => %s, p_fail_kind => %s, p_error => %s,

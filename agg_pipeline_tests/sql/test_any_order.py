@@ -1,4 +1,4 @@
-"""Whatever comes in whatever order: when nothing is due, every bar is what a fresh computation gives."""
+"""Events in random order: once nothing is due, every bar equals a recomputation."""
 
 import contextlib
 import datetime as dt

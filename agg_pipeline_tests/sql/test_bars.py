@@ -1,4 +1,4 @@
-"""What a bar contains: always what its source bars say now, whatever happened on the way."""
+"""Content of a bar: that of its current source bars, whatever changed before."""
 
 import datetime as dt
 
@@ -65,7 +65,7 @@ def test_a_bar_is_partial_if_any_of_its_source_bars_is(db: psycopg.Connection) -
     assert five_minutes(db, {}, {}, {"is_partial": True}, {}, {})["is_partial"] is True
 
 
-def test_partial_is_handed_up_the_levels(db: psycopg.Connection) -> None:
+def test_partial_propagates_to_longer_timeframes(db: psycopg.Connection) -> None:
     register(db, "EURUSD")
     put(db, "EURUSD", "10:00", 60)
     put(db, "EURUSD", "10:31", is_partial=True)
@@ -194,7 +194,7 @@ SOURCE = {"5m": "1m", "15m": "5m", "1h": "5m", "4h": "1h", "1d": "1h"}
     ("timeframe", "found", "quality"),
     [(tf, found, quality) for tf, table in FOUND_TO_QUALITY.items() for found, quality in table.items()],
 )
-def test_quality_says_how_much_of_the_window_was_there(
+def test_quality_is_the_share_of_source_bars_found(
     db: psycopg.Connection, timeframe: str, found: int, quality: int | None
 ) -> None:
     """Each level is fed alone: for 4h and 1d an asset is given whose raw bars are 1h."""
@@ -281,7 +281,7 @@ def scalar_count(db: psycopg.Connection, table: str, condition: str) -> int:
 
 
 def test_a_rejected_row_that_is_mended_elsewhere_changes_the_provenance(db: psycopg.Connection) -> None:
-    """The numbers are the same, what raw says about them is not."""
+    """The figures stay the same, the provenance in raw changes."""
     register(db, "EURUSD")
     put(db, "EURUSD", "10:00", 5)
     put(db, "EURUSD", "10:02:30")

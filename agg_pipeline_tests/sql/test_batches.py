@@ -1,4 +1,4 @@
-"""Many tasks in one call: each is answered for alone, in the order of the input."""
+"""Many tasks in one call: one independent result each, in the order of the input."""
 
 import concurrent.futures
 import random
@@ -32,7 +32,7 @@ def eurusd(db: psycopg.Connection) -> psycopg.Connection:
     return db
 
 
-def test_a_batch_answers_in_the_order_of_its_input(db: psycopg.Connection) -> None:
+def test_a_batch_returns_results_in_the_order_of_its_input(db: psycopg.Connection) -> None:
     symbols = [f"S{n}" for n in range(8)]
     register(db, *symbols)
     for symbol in symbols:
@@ -111,7 +111,7 @@ def test_a_task_that_breaks_is_reported_alone_and_raised_by_the_single_form(db: 
     assert times(db, "B", "15m") == ["10:00"], "it heals with its data"
 
 
-def test_what_broke_keeps_its_note_of_touched_windows(db: psycopg.Connection) -> None:
+def test_a_failed_task_keeps_its_invalidated_windows(db: psycopg.Connection) -> None:
     register(db, "A")
     put(db, "A", "10:00", 5)
     settle(db, "10:05")

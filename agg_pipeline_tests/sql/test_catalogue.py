@@ -1,4 +1,4 @@
-"""What the catalogue must say about whatever the migrations have made; nobody has to remember it in a new one."""
+"""Rules for every object that the migrations create, checked in the catalogue."""
 
 from collections.abc import Iterator
 

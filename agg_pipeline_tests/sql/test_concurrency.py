@@ -1,4 +1,4 @@
-"""Writers that commit late, two aggregators and a reader, all at once; beside a control that must lose bars."""
+"""Writers that commit late, two aggregators and a reader at once; and a control that must lose bars."""
 
 import concurrent.futures
 import contextlib
@@ -159,7 +159,7 @@ def test_nothing_is_lost_and_no_reader_sees_a_hole(stack: Stack) -> None:
 
 
 def test_a_log_only_below_the_cursor_does_lose_bars(stack: Stack, tmp_path: Path) -> None:
-    """The control: were this right as well, the test above would prove nothing."""
+    """The control: if this lost no bars, the test above would prove nothing."""
     for path in MIGRATIONS.glob("*.sql"):
         text = path.read_text()
         if path.stem.endswith("dirty_ranges"):
@@ -181,7 +181,7 @@ def test_a_log_only_below_the_cursor_does_lose_bars(stack: Stack, tmp_path: Path
 def test_two_aggregators_of_different_levels_do_not_block_each_other_for_ever(
     stack: Stack, clean: psycopg.Connection, first: str
 ) -> None:
-    """A parent that runs while its child is at work reads what is committed, and the rest when it is told of it."""
+    """A parent that runs during its child's catch-up reads committed bars, and the rest once they invalidate it."""
     register(clean, "EURUSD")
     put(clean, "EURUSD", "10:00", 60)
     clean.execute("set lock_timeout = '2s'")

@@ -84,7 +84,7 @@ def test_a_bar_without_a_source_is_surplus(built: psycopg.Connection) -> None:
     assert damage(built, "1h") == {}, "judged against the bars of 5m as they are stored"
 
 
-def test_a_null_that_was_taken_for_zero_is_told_from_other_wrong_figures(built: psycopg.Connection) -> None:
+def test_a_null_counted_as_zero_is_distinguished_from_other_wrong_figures(built: psycopg.Connection) -> None:
     put(built, "EURUSD", "02:00", 1, vwap=None)
     settle(built, NOON)
     assert damage(built, "5m") == {}
@@ -98,7 +98,7 @@ def test_the_last_bits_of_a_sum_are_no_damage(built: psycopg.Connection) -> None
     assert damage(built, "5m") == {}
 
 
-def test_only_what_is_built_is_judged(built: psycopg.Connection) -> None:
+def test_only_built_windows_are_evaluated(built: psycopg.Connection) -> None:
     put(built, "EURUSD", "06:00", 60)
     assert damage(built, "5m") == {}, "the cursor has not passed them"
     alter_task(built, "EURUSD", "5m", last_agg_bar_ts_utc=at("07:00"))
@@ -107,7 +107,7 @@ def test_only_what_is_built_is_judged(built: psycopg.Connection) -> None:
     assert damage(built, "5m") == {"missing": 6}
 
 
-def test_a_long_history_is_judged_call_by_call(built: psycopg.Connection) -> None:
+def test_a_long_history_is_evaluated_in_several_calls(built: psycopg.Connection) -> None:
     put(built, "EURUSD", "2026-01-06T00:00", 60 * 24 * 18)
     settle(built, "2026-01-25T00:00", max_windows=10_000)
     forge(built, "high = high + 1")
@@ -119,7 +119,7 @@ def test_a_long_history_is_judged_call_by_call(built: psycopg.Connection) -> Non
     assert first["judged"] + rest["judged"] == 72 + 12 * 24 * 18
 
 
-def test_what_is_no_task_or_no_range_is_refused(built: psycopg.Connection) -> None:
+def test_an_unknown_task_or_empty_range_is_refused(built: psycopg.Connection) -> None:
     with refused(built, "AG002", "there is no task EURUSD/7m", "Tasks of EURUSD: 5m, 15m, 1h, 4h, 1d"):
         find(built, "7m")
     with refused(built, "AG003", "is no range of time of EURUSD/5m"):
@@ -162,7 +162,7 @@ def test_a_cursor_off_the_grid_is_set_onto_it(built: psycopg.Connection) -> None
     assert cursor(built, "EURUSD", "5m") == "05:30"
 
 
-def test_a_frozen_cursor_is_named_and_left_to_the_next_tick(built: psycopg.Connection) -> None:
+def test_a_frozen_cursor_is_listed_and_not_changed(built: psycopg.Connection) -> None:
     put(built, "EURUSD", "09:00", 60)
     assert bad_cursors(built, apply=True)[-1] == ("EURUSD", "5m", "frozen")
     assert cursor(built, "EURUSD", "5m") == "06:00"
@@ -175,7 +175,7 @@ def test_a_task_that_waits_for_its_source_is_not_frozen(built: psycopg.Connectio
     assert bad_cursors(built) == []
 
 
-def test_what_an_older_worker_left_running_is_freed_and_what_is_leased_is_left_alone(built: psycopg.Connection) -> None:
+def test_tasks_left_running_are_freed_and_leased_ones_are_not(built: psycopg.Connection) -> None:
     alter_task(built, "EURUSD", "5m", status="running", running_started_at_utc=at("10:00"))
     start(built, "EURUSD", "1h", NOON, owner="run")
     alter_task(built, "EURUSD", "1h", last_agg_bar_ts_utc=at("09:00"))
@@ -187,8 +187,8 @@ def test_what_an_older_worker_left_running_is_freed_and_what_is_leased_is_left_a
 # ---- the doctor
 
 
-def test_the_doctor_judges_raw_rows_as_the_database_does(db: psycopg.Connection) -> None:
-    """It must do so before there is a view to ask."""
+def test_doctor_and_database_reject_the_same_raw_rows(db: psycopg.Connection) -> None:
+    """doctor has its own copy of the rule, for databases without the view."""
     register(db, "EURUSD")
     put(db, "EURUSD", "00:00", 20)
     wrong = [

@@ -1,4 +1,4 @@
-"""Leases: who may write to a task, and what becomes of it afterwards."""
+"""Leases: which caller may write to a task, and its state afterwards."""
 
 import concurrent.futures
 import datetime as dt
@@ -54,7 +54,7 @@ def test_a_start_gives_a_lease(eurusd: psycopg.Connection) -> None:
     )  # fmt: skip
 
 
-def test_a_lease_lasts_fifteen_minutes_unless_told_otherwise(eurusd: psycopg.Connection) -> None:
+def test_a_lease_lasts_fifteen_minutes_by_default(eurusd: psycopg.Connection) -> None:
     assert dt.datetime.fromisoformat(start(eurusd, "EURUSD", "5m", "10:05")["lease_expires_at"]) == at("10:20")
 
 
@@ -142,8 +142,8 @@ def test_a_stale_token_changes_nothing(eurusd: psycopg.Connection) -> None:
     assert live(eurusd, "EURUSD", "5m") == []
 
 
-def test_who_asks_again_for_his_own_lease_gets_it_again(eurusd: psycopg.Connection) -> None:
-    """The first answer was lost on the way; a new token would leave him without a right to his own work."""
+def test_a_repeated_start_by_the_owner_returns_the_same_lease(eurusd: psycopg.Connection) -> None:
+    """The first response was lost; a new token would invalidate work in progress."""
     alter_task(eurusd, "EURUSD", "5m", status="hard_failed")
     first = start(eurusd, "EURUSD", "5m", "10:05", owner="run 1", seconds=60)
     again = start(eurusd, "EURUSD", "5m", "10:05:30", owner="run 1", seconds=60)
@@ -153,21 +153,21 @@ def test_who_asks_again_for_his_own_lease_gets_it_again(eurusd: psycopg.Connecti
 
 
 @pytest.mark.parametrize(("owner", "now"), [("run 2", "10:05:30"), (None, "10:05:30"), ("run 1", "10:06:01")])
-def test_nobody_else_and_nobody_too_late_gets_a_lease_again(
+def test_another_owner_or_a_late_start_does_not_get_the_lease(
     eurusd: psycopg.Connection, owner: str | None, now: str
 ) -> None:
     start(eurusd, "EURUSD", "5m", "10:05", owner="run 1", seconds=60)
     assert start(eurusd, "EURUSD", "5m", now, owner=owner) == {"success": False, "error": "not_idle_or_missing"}
 
 
-def test_two_that_have_no_name_are_two(eurusd: psycopg.Connection) -> None:
+def test_callers_without_owner_are_different_callers(eurusd: psycopg.Connection) -> None:
     """The predecessor's workers give none."""
     start(eurusd, "EURUSD", "5m", "10:05")
     assert not start(eurusd, "EURUSD", "5m", "10:05")["success"]
 
 
 @pytest.mark.parametrize("success", [True, False])
-def test_a_finish_that_is_repeated_is_told_so_and_counts_once(eurusd: psycopg.Connection, success: bool) -> None:
+def test_a_repeated_finish_is_marked_and_counts_once(eurusd: psycopg.Connection, success: bool) -> None:
     start(eurusd, "EURUSD", "5m", "10:05", owner="run 1")
     finish(eurusd, "EURUSD", "5m", "10:05", token=1, success=success, error="broken")
     before = rows(eurusd, "select * from data_agg_state order by timeframe")
@@ -191,7 +191,7 @@ def test_a_lease_that_was_released_was_not_finished(eurusd: psycopg.Connection) 
         assert answer["error"].get("repeated") is (True if token == 1 else None)
 
 
-def test_a_task_that_somebody_has_locked_is_not_free(stack: Stack, clean: psycopg.Connection) -> None:
+def test_a_locked_task_cannot_be_started(stack: Stack, clean: psycopg.Connection) -> None:
     register(clean, "EURUSD")
     with psycopg.connect(stack.dsn) as at_work:
         at_work.execute("select from data_agg_state where timeframe = '5m' for update")
@@ -201,10 +201,8 @@ def test_a_task_that_somebody_has_locked_is_not_free(stack: Stack, clean: psycop
 
 
 @pytest.mark.parametrize("function", ["catchup_aggregation_batch", "agg_finish_batch"])
-def test_a_task_that_somebody_has_locked_is_not_waited_for_long(
-    stack: Stack, clean: psycopg.Connection, function: str
-) -> None:
-    """Well below the statement timeout, so that the caller is told what it waited for, and can spare the others."""
+def test_the_wait_for_a_locked_task_is_short(stack: Stack, clean: psycopg.Connection, function: str) -> None:
+    """Well below the statement timeout, so that the caller learns the cause and can process the other tasks."""
     register(clean, "EURUSD")
     with psycopg.connect(stack.dsn) as hung:
         hung.execute("select from data_agg_state where canonical_symbol = 'EURUSD' for update")

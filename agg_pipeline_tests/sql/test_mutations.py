@@ -1,4 +1,4 @@
-"""The rules broken one at a time: a history that the real functions come through right must catch each of them."""
+"""Mutation test: a scenario that passes with the real functions must fail with each broken rule."""
 
 from collections.abc import Iterator
 
@@ -124,7 +124,7 @@ def mutant(stack: Stack, template: str) -> Iterator[psycopg.Connection]:
         server.execute("drop database mutant with (force)")
 
 
-def test_the_real_functions_come_through(mutant: psycopg.Connection) -> None:
+def test_the_real_functions_pass(mutant: psycopg.Connection) -> None:
     gauntlet(mutant)
 
 

@@ -1,4 +1,4 @@
-"""How runs went, in the tables that dashboards of the predecessor's newer worker read."""
+"""Reports of runs in the health tables of the predecessor's newer worker."""
 
 import uuid
 
@@ -70,7 +70,7 @@ def test_each_failed_task_is_an_issue(db: psycopg.Connection) -> None:
     assert issues[0]["context"] == FAILED
 
 
-def test_a_status_that_is_none_is_refused(db: psycopg.Connection) -> None:
+def test_an_unknown_status_is_refused(db: psycopg.Connection) -> None:
     with refused(db, "AG003", "p_status is fine", "pass: all well"):
         report(db, status="fine")
 

@@ -1,4 +1,4 @@
-"""How a lease ends, and what that leaves of the task: success, failure, release, staleness."""
+"""End of a lease by success, failure, release or staleness, and the state of the task afterwards."""
 
 import psycopg
 import pytest
@@ -76,7 +76,7 @@ def test_at_the_limit_an_optional_task_is_disabled_and_a_mandatory_one_tried_aga
     assert start(eurusd, "EURUSD", "5m", "12:00")["success"] is is_mandatory
 
 
-def test_a_mandatory_task_heals_by_a_success_and_a_transient_failure_does_not_hide_it(
+def test_a_mandatory_task_recovers_by_a_success_only(
     eurusd: psycopg.Connection,
 ) -> None:
     fail(eurusd, "hard", threshold=1)

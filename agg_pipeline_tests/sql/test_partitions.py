@@ -43,7 +43,7 @@ SURROUNDINGS = {
 
 @pytest.fixture
 def own(stack: Stack) -> Iterator[psycopg.Connection]:
-    """A database of its own, as an upgrade leaves it: an ingester's grant that is not ours."""
+    """A database of its own, as an upgrade leaves it: with a grant of the ingester."""
     with fresh_database(stack.dsn, "partitions") as dsn:
         migrate(dsn)
         with psycopg.connect(dsn, autocommit=True) as db:
@@ -56,7 +56,7 @@ def surroundings(db: psycopg.Connection) -> dict[str, list[object]]:
 
 
 def test_a_switch_while_ingest_and_ticks_go_on_loses_nothing(stack: Stack, own: psycopg.Connection) -> None:
-    """One connection puts bars, one runs ticks; in between both tables are switched. Every bar is there, and right."""
+    """One connection inserts bars, one runs ticks, while both tables are switched. Every bar exists and is right."""
     dsn = psycopg.conninfo.make_conninfo(stack.dsn, dbname="partitions", options="-c timezone=UTC")
     register(own, "EURUSD", "BTCUSD")
     put(own, "EURUSD", "00:00", 120)
@@ -107,7 +107,7 @@ def test_a_switch_while_ingest_and_ticks_go_on_loses_nothing(stack: Stack, own: 
 
 
 def test_what_works_on_a_table_works_on_its_partitions(stack: Stack, own: psycopg.Connection) -> None:
-    """Late bars on both sides of the month's end are healed, revisions are kept, readers of the past see them."""
+    """Late bars on both sides of the end of a month are built, revisions are kept, bars_as_of reads them."""
     dsn = psycopg.conninfo.make_conninfo(stack.dsn, dbname="partitions", options="-c timezone=UTC")
     register(own, "EURUSD", start="2026-01-31T23:00")
     put(own, "EURUSD", "2026-01-31T23:00", 50)
@@ -136,7 +136,7 @@ def test_what_works_on_a_table_works_on_its_partitions(stack: Stack, own: psycop
 
 
 def test_months_are_made_ahead(stack: Stack, own: psycopg.Connection) -> None:
-    """A bar that came before its month was made moves into it, and no window is taken for touched by that."""
+    """A bar that arrived before its partition existed moves into it, without invalidating a window."""
     dsn = psycopg.conninfo.make_conninfo(stack.dsn, dbname="partitions", options="-c timezone=UTC")
     assert scalar(own, "select agg_partitions_ahead()") == {"success": True, "made": []}, "not partitioned"
     partition(dsn, NOW)
@@ -150,7 +150,7 @@ def test_months_are_made_ahead(stack: Stack, own: psycopg.Connection) -> None:
     assert scalar(own, "select agg_partitions_ahead(2, '2026-05-20Z')")["made"] == []
 
 
-def test_what_cannot_be_partitioned_is_named(stack: Stack, own: psycopg.Connection) -> None:
+def test_the_reason_against_partitioning_is_named(stack: Stack, own: psycopg.Connection) -> None:
     dsn = psycopg.conninfo.make_conninfo(stack.dsn, dbname="partitions", options="-c timezone=UTC")
     register(own, "EURUSD")
     put(own, "EURUSD", "2030-01-01T00:00")

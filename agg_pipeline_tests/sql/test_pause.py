@@ -1,4 +1,4 @@
-"""An operator's word on a task: nothing but another one, or its own end, undoes it."""
+"""Pause of a task by an operator: only resume or the end of the pause ends it."""
 
 import psycopg
 import pytest
@@ -67,7 +67,7 @@ def test_a_pause_with_an_end_ends_by_itself(eurusd: psycopg.Connection) -> None:
     assert ("EURUSD", "5m") in due(eurusd, "10:30")
 
 
-def test_without_a_timeframe_all_of_a_symbol_are_meant(eurusd: psycopg.Connection) -> None:
+def test_without_a_timeframe_all_tasks_of_a_symbol_are_paused(eurusd: psycopg.Connection) -> None:
     register(eurusd, "GBPUSD")
     assert pause(eurusd, None)["tasks"] == resume(eurusd, None)["tasks"] == 5
     pause(eurusd, None)
@@ -135,7 +135,7 @@ def test_what_operators_did_is_on_record(eurusd: psycopg.Connection) -> None:
     ]  # fmt: skip
 
 
-def test_a_word_that_means_nothing_is_refused(eurusd: psycopg.Connection) -> None:
+def test_an_invalid_pause_is_refused(eurusd: psycopg.Connection) -> None:
     with refused(eurusd, "AG002", "there is no task EURUSD/7m", "Tasks of EURUSD: 15m, 1d, 1h, 4h, 5m."):
         pause(eurusd, "7m")
     with refused(eurusd, "AG002", "there is no task NOPE", "sync_agg_state_from_registry"):

@@ -1,4 +1,4 @@
-"""Windows that an operator has built again: marked for the next tick, planned, done, and what was known before."""
+"""Rebuilds by an operator: invalidated for the next tick, planned, done; and reads of earlier revisions."""
 
 import psycopg
 import pytest
@@ -38,7 +38,7 @@ def day(db: psycopg.Connection) -> psycopg.Connection:
 
 
 def rebuild(db: psycopg.Connection, begin: str, end: str, timeframe: str = "5m", **named: object) -> Row:
-    """``agg_rebuild_range`` of EURUSD; it writes unless told that it is a dry run."""
+    """``agg_rebuild_range`` of EURUSD; it writes unless it is a dry run."""
     named = {"p_dry_run": False, "p_now_utc": at(NEXT_DAY), **named}
     return scalar(
         db,
@@ -65,7 +65,7 @@ def all_rows(db: psycopg.Connection) -> list[Row]:
 # ---- rebuild
 
 
-def test_a_rebuild_mends_a_bar_and_keeps_what_it_was(day: psycopg.Connection) -> None:
+def test_a_rebuild_corrects_a_bar_and_keeps_its_old_row(day: psycopg.Connection) -> None:
     damage(day)
     result = rebuild(day, "10:00", "11:00")
     assert figures(result) == {"written": 1, "revised": 1, "retired": 0, "unchanged": 11 + 4 + 1 + 1 + 1}
@@ -75,7 +75,7 @@ def test_a_rebuild_mends_a_bar_and_keeps_what_it_was(day: psycopg.Connection) ->
 
 
 def test_a_rebuild_goes_up_through_the_levels(day: psycopg.Connection) -> None:
-    """Nobody was told of this change of the source: only the rebuild finds it."""
+    """This change of the source invalidated nothing: only the rebuild finds it."""
     day.execute("update data_bars set high = 9999 where ts_utc = %s", [at("10:07")])
     day.execute("delete from agg_dirty_ranges")
     result = rebuild(day, "10:05", "10:10")
@@ -111,7 +111,7 @@ def test_the_plan_is_what_then_happens_and_writes_nothing(day: psycopg.Connectio
     assert_equals_oracle(day)
 
 
-def test_it_plans_unless_told_otherwise(day: psycopg.Connection) -> None:
+def test_it_only_plans_by_default(day: psycopg.Connection) -> None:
     damage(day)
     result = scalar(
         day, "select public.agg_rebuild_range('EURUSD', '5m', %s, %s)", [at("00:00"), at("2026-01-06T00:00")]
@@ -220,7 +220,7 @@ def test_a_rebuild_waits_for_a_catch_up_that_is_at_work(stack: Stack, clean: psy
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("function", ["agg_rebuild_range", "agg_invalidate_range"])
-def test_what_is_no_task_or_no_range_is_refused(
+def test_an_unknown_task_or_empty_range_is_refused(
     db: psycopg.Connection,
     function: str,
     symbol: str,
@@ -289,7 +289,7 @@ def as_of(db: psycopg.Connection, when: object, timeframe: str = "5m") -> list[t
     ).fetchall()
 
 
-def test_what_was_known_then_stays_readable(stack: Stack, clean: psycopg.Connection) -> None:
+def test_earlier_revisions_stay_readable(stack: Stack, clean: psycopg.Connection) -> None:
     def now() -> object:
         return scalar(clean, "select clock_timestamp()")
 

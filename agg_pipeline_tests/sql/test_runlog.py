@@ -1,4 +1,4 @@
-"""The diary of runs."""
+"""Log of runs (ops_runlog)."""
 
 import concurrent.futures
 import uuid
