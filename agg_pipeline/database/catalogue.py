@@ -6,6 +6,7 @@ Facts of the kinds in STABLE read the same on PostgreSQL 15 to 18; definitions o
 compare within one major version only.
 """
 
+import difflib
 from typing import LiteralString, NamedTuple
 
 import psycopg
@@ -21,7 +22,7 @@ class Fact(NamedTuple):
 
 Catalogue = dict[Fact, str]
 
-STABLE = ("function", "trigger", "row security", "grant")
+STABLE = ("function", "view", "trigger", "row security", "grant")
 """Kinds that read the same on every supported version of PostgreSQL."""
 
 ROLES: LiteralString = "public, anon, authenticated, service_role"
@@ -48,8 +49,8 @@ _QUERIES: dict[str, LiteralString] = {
                  'set ' || array_to_string(array(select unnest(p.proconfig) order by 1), ', '), p.prosrc)
           from pg_proc p join pg_language l on l.oid = p.prolang where {_FUNCTION_IN_PUBLIC}""",
     "view": f"""
-        select c.relname, concat_ws(E'\\n', array_to_string(c.reloptions, ', '),
-                 (select string_agg(format('%I %s', a.attname, format_type(a.atttypid, a.atttypmod)), ', ' order by a.attnum)
+        select c.relname, concat_ws(E'\\n', 'options: ' || coalesce(array_to_string(c.reloptions, ', '), ''),
+                 'columns: ' || (select string_agg(format('%I %s', a.attname, format_type(a.atttypid, a.atttypmod)), ', ' order by a.attnum)
                     from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
                  pg_get_viewdef(c.oid))
           from pg_class c where c.relkind in ('v', 'm') and c.{_IN_PUBLIC}""",
@@ -115,12 +116,22 @@ _QUERIES: dict[str, LiteralString] = {
                  where d.defaclrole::regrole::text = quote_ident(current_user) and d.defaclnamespace = 'public'::regnamespace
                    and d.defaclobjtype in ('r', 'S', 'f')) held
          cross join aclexplode(held.acl) acl where {_OF_ROLES}""",
-    "comment": """
-        select format('%s %s', case when o.type like '% column' then 'column' when o.type like '% type' then 'type' else o.type end,
-                 replace(o.identity, 'public.', '')), x.description
-          from pg_description x cross join lateral pg_identify_object(x.classoid, x.objoid, x.objsubid) o
-         where o.identity like 'public.%' and not exists (
-               select from pg_depend e where e.classid = x.classoid and e.objid = x.objoid and e.deptype = 'e')""",
+    "comment": f"""
+        select o.identity, d.description
+          from (select 'pg_proc'::regclass as classid, p.oid as objid, 0 as subid,
+                       format('function %I(%s)', p.proname, oidvectortypes(p.proargtypes)) as identity
+                  from pg_proc p where {_FUNCTION_IN_PUBLIC}
+                union all
+                select 'pg_class'::regclass, c.oid, 0, format('%s %I', case c.relkind when 'v' then 'view' when 'm' then 'materialized view'
+                         when 'i' then 'index' when 'I' then 'index' when 'S' then 'sequence' else 'table' end, c.relname)
+                  from pg_class c where c.relkind <> 'c' and c.{_IN_PUBLIC}
+                union all
+                select 'pg_class'::regclass, c.oid, a.attnum, format('column %I.%I', c.relname, a.attname)
+                  from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped where c.{_IN_PUBLIC}
+                union all
+                select 'pg_type'::regclass, t.oid, 0, format('type %I', t.typname)
+                  from pg_type t where t.typnamespace = 'public'::regnamespace) o
+          join pg_description d on d.classoid = o.classid and d.objoid = o.objid and d.objsubid = o.subid""",
     "type": """
         select t.typname, case t.typtype
                  when 'e' then (select string_agg(quote_literal(l.enumlabel), ', ' order by l.enumsortorder)
@@ -151,3 +162,26 @@ def read_catalogue(connection: psycopg.Connection[object], kinds: tuple[str, ...
                 found[Fact(kind, identity)] = value
         cursor.execute("select set_config('search_path', %s, true)", before)
     return found
+
+
+class Difference(NamedTuple):
+    """One fact of two catalogues; None: there is no such object."""
+
+    fact: Fact
+    before: str | None
+    after: str | None
+
+    def __str__(self) -> str:
+        what = f"{self.fact.kind} {self.fact.identity}"
+        if self.after is None:
+            return f"{what}: is gone"
+        if self.before is None:
+            return f"{what}: is new"
+        lines = difflib.unified_diff(self.before.splitlines(), self.after.splitlines(), lineterm="", n=0)
+        return "\n    ".join([f"{what}: differs", *[line for line in lines if line[:2] not in ("--", "++", "@@")]])
+
+
+def differences(before: Catalogue, after: Catalogue) -> list[Difference]:
+    """What turns one catalogue into the other, ordered by kind and object."""
+    facts = sorted(before.keys() | after.keys())
+    return [Difference(f, before.get(f), after.get(f)) for f in facts if before.get(f) != after.get(f)]
