@@ -16,12 +16,13 @@ from agg_pipeline.database.catalogue import ROLES, Catalogue, Difference, Fact, 
 from agg_pipeline.database.migrate import MIGRATIONS, migrations
 
 TOPIC = re.compile(r"(?!fn_)[a-z][a-z0-9]*(_[a-z0-9]+)*")
-"""fn_ marks released files that squawk reads without asking for a lock_timeout; every file written here sets one."""
+"""Not fn_: squawk reads files of that name without asking for a lock_timeout, which every file written here sets."""
 
 _WRITTEN = ("function", "view", "comment", "grant")
 # In the order of creation, which is that of schema_paths.
 _DEFINITIONS: LiteralString = """
-select 'function', format('%I(%s)', p.proname, oidvectortypes(p.proargtypes)), rtrim(pg_get_functiondef(p.oid), E'\\n'), p.oid
+select 'function', format('%I(%s)', p.proname, oidvectortypes(p.proargtypes)),
+       rtrim(pg_get_functiondef(p.oid), E'\\n'), p.oid
   from pg_proc p where p.pronamespace = 'public'::regnamespace and p.prokind in ('f', 'p')
 union all
 select 'view', format('%I', c.relname), format('create or replace view public.%I%s as', c.relname,
@@ -35,7 +36,8 @@ select format('%I', c.relname), format('create or replace view public.%I%s as se
   from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0
  where c.relnamespace = 'public'::regnamespace and c.relkind = 'v' group by c.oid, c.relname, c.reloptions"""
 _VIEWS_ON: LiteralString = """
-select distinct format('%I', v.relname), coalesce(format('%I(%s)', p.proname, oidvectortypes(p.proargtypes)), format('%I', c.relname))
+select distinct format('%I', v.relname),
+       coalesce(format('%I(%s)', p.proname, oidvectortypes(p.proargtypes)), format('%I', c.relname))
   from pg_depend d join pg_rewrite r on d.classid = 'pg_rewrite'::regclass and r.oid = d.objid
   join pg_class v on v.oid = r.ev_class and v.relnamespace = 'public'::regnamespace
   left join pg_proc p on d.refclassid = 'pg_proc'::regclass and p.oid = d.refobjid
@@ -69,10 +71,11 @@ def draft_migration(before_dsn: str, after_dsn: str) -> Draft:
         for connection in (before, after):
             connection.execute("select set_config('search_path', '', true)")
         views_on = before.execute(_VIEWS_ON).fetchall()
-        empty_views = dict(after.execute(_EMPTY_VIEWS).fetchall())
+        empty_views: dict[str, str] = dict(after.execute(_EMPTY_VIEWS).fetchall())
         definitions = after.execute(_DEFINITIONS).fetchall()
     draft = Draft()
-    objects, rest = [], []
+    objects: list[Difference] = []
+    rest: list[Difference] = []
     for difference in differences(has, wants):
         kind, identity = difference.fact
         if kind not in _WRITTEN or (kind == "grant" and " on column " in identity):
@@ -177,7 +180,7 @@ def write_migration(topic: str, draft: Draft, folder: Path = MIGRATIONS, now: dt
         ValueError: the topic is none.
     """
     if not TOPIC.fullmatch(topic):
-        raise ValueError(f"{topic!r} cannot name a migration: use lower case letters, digits and _, not fn_ at the start")
+        raise ValueError(f"{topic!r} is no topic: use lower case letters, digits and _, and no fn_ at the start")
     newest = max((migration.version for migration in migrations(folder)), default="0")
     version = max(f"{now or dt.datetime.now(dt.UTC):%Y%m%d%H%M%S}", str(int(newest) + 1))
     names = ", ".join(draft.changed) or "comments and grants"

@@ -17,6 +17,7 @@ class TaskHealth(Task):
 
     state: State
     reason: str | None = Field(description="Why it is in this state; None where there is nothing to say.")
+    waits_for_task: bool = Field(description="It waits for another task of its symbol, which ``reason`` names.")
     source_timeframe: str | None
     status: str
     enabled: bool
@@ -45,15 +46,10 @@ class TaskHealth(Task):
 
     @property
     def alarm(self) -> Literal["warn", "error"] | None:
-        """Whether somebody has to look at it. What waits for another task of its symbol is no news beside that one."""
+        """Whether somebody has to look at it; of a task that waits for another task, at that one."""
         if self.state in ("failed", "stalled") or (self.state == "disabled" and self.status == "disabled"):
             return "error"
         return "warn" if self.state == "waiting for source" and not self.waits_for_task else None
-
-    @property
-    def waits_for_task(self) -> bool:
-        """Whether it waits for another task of its symbol, which is the one to look at."""
-        return (self.reason or "").startswith("its source ")
 
     @property
     def is_paused(self) -> bool:

@@ -16,7 +16,7 @@ returns table (
   last_attempted_at_utc timestamptz, last_successful_at_utc timestamptz, next_run_at timestamptz,
   paused_at_utc timestamptz, paused_until_utc timestamptz, pause_reason text, paused_by text,
   lease_owner text, lease_expires_at timestamptz,
-  total_runs bigint, total_bars_created bigint, total_bars_quality_poor bigint)
+  total_runs bigint, total_bars_created bigint, total_bars_quality_poor bigint, waits_for_task boolean)
 language plpgsql stable set search_path = '' set timezone = 'UTC'
   set plan_cache_mode = force_custom_plan set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $$
 #variable_conflict use_column
@@ -153,13 +153,7 @@ select j.*, w.state, w.reason
     where w.holds limit 1) w
 )
 select j.canonical_symbol, j.timeframe, j.source_timeframe, j.state,
-       -- Whoever waits for another task says so: that one is to be looked at.
-       case when j.state in ('waiting for source', 'waiting for data') and source.state <> 'current'
-            then format('its source %s is %s', source.timeframe, source.state)
-            when j.state = 'waiting for data' and source.timeframe is not null
-            then format('its source %s has no bar yet', source.timeframe)
-            when j.state = 'waiting for source' and source.backlog_windows + coalesce(source.touched, 0) > 0
-            then format('its source %s is to be built first', source.timeframe) else j.reason end,
+       coalesce(waits.reason, j.reason),
        j.lag_windows, j.lag_seconds, j.backlog_windows, coalesce(j.touched, 0), j.touched_from_utc, j.silent_seconds,
        case when j.expected_hour > 0 then least(1, j.hour_bars / j.expected_hour::double precision) end,
        case when j.expected_day > 0 then least(1, j.day_bars / j.expected_day::double precision) end,
@@ -168,10 +162,18 @@ select j.canonical_symbol, j.timeframe, j.source_timeframe, j.state,
        j.hard_fail_streak, j.transient_streak, j.stale_streak, j.stall_streak, j.last_error,
        j.last_attempted_at_utc, j.last_successful_at_utc, j.next_run_at,
        j.paused_at_utc, j.paused_until_utc, j.pause_reason, j.paused_by, j.lease_owner, j.lease_expires_at,
-       j.total_runs, j.total_bars_created, j.total_bars_quality_poor
+       j.total_runs, j.total_bars_created, j.total_bars_quality_poor, waits.reason is not null
   from told j
   left join told source on not j.source_is_base and source.canonical_symbol = j.canonical_symbol
-       and source.timeframe = j.source_timeframe;
+       and source.timeframe = j.source_timeframe
+ -- A task that waits for another task of its symbol names that one, which is the one to be looked at.
+ cross join lateral (
+   select case when j.state in ('waiting for source', 'waiting for data') and source.state <> 'current'
+               then format('its source %s is %s', source.timeframe, source.state)
+               when j.state = 'waiting for data' and source.timeframe is not null
+               then format('its source %s has no bar yet', source.timeframe)
+               when j.state = 'waiting for source' and source.backlog_windows + coalesce(source.touched, 0) > 0
+               then format('its source %s is to be built first', source.timeframe) end as reason) waits;
 end $$;
 comment on function public._agg_health(text[], timestamptz) is 'Rows of v_aggregation_health as of a time.';
 revoke execute on function public._agg_health(text[], timestamptz) from public, anon, authenticated, service_role;
@@ -179,7 +181,7 @@ revoke execute on function public._agg_health(text[], timestamptz) from public, 
 create view public.v_aggregation_health with (security_invoker = true) as select * from public._agg_health(null, now());
 revoke all on table public.v_aggregation_health from public, anon, authenticated, service_role;
 comment on view public.v_aggregation_health is
-  'One row per task. state: disabled, paused, failed (a hard failure, or two transient ones in a row), stalled (runs succeed and the cursor stays, the run that has it is silent while bars wait, or nothing runs), waiting for data (there never was any), catching up, waiting for source (silent for longer than the deadline while the market is open) or current; reason says why. lag is by the session clock, backlog_windows by the source; completeness: bars built of windows expected, null if none were.';
+  'One row per task. state: disabled, paused, failed (a hard failure, or two transient ones in a row), stalled (runs succeed and the cursor stays, the run that has it is silent while bars wait, or nothing runs), waiting for data (there never was any), catching up, waiting for source (silent for longer than the deadline while the market is open) or current; reason says why. waits_for_task: the task waits for another task of its symbol, which reason names. lag is by the session clock, backlog_windows by the source; completeness: bars built of windows expected, null if none were.';
 
 -- One JSON array: of a set of rows a hosted REST API returns the first thousand and says nothing.
 create function public.agg_health(p_symbols text[] default null, p_now_utc timestamptz default now())
