@@ -24,7 +24,7 @@ create table if not exists supabase_migrations.schema_migrations (
   version text primary key, statements text[], name text)"""
 # What `create or replace` refuses with where an older file meets what a newer one has made.
 _NOT_REPLACEABLE = (psycopg.errors.InvalidFunctionDefinition, psycopg.errors.InvalidTableDefinition)
-_DEFINES = re.compile(r"^create or replace (function|view) public\.(\w+)", re.IGNORECASE | re.MULTILINE)
+_DEFINES = re.compile(r"^create (?:or replace )?(function|view) public\.(\w+)", re.IGNORECASE | re.MULTILINE)
 
 
 class MigrationError(RuntimeError):
@@ -47,6 +47,12 @@ def migrations(folder: Path = MIGRATIONS) -> list[Migration]:
         version, _, topic = path.stem.partition("_")
         found.append(Migration(version, topic, path))
     return found
+
+
+def defined_functions(folder: Path = MIGRATIONS) -> set[str]:
+    """Names of the functions that any migration has ever made."""
+    texts = (migration.path.read_text(encoding="utf-8") for migration in migrations(folder))
+    return {name for text in texts for kind, name in _DEFINES.findall(text) if kind.lower() == "function"}
 
 
 def migrate(

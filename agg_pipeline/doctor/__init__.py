@@ -1,7 +1,7 @@
 """Examine a project before and after a migration: which database it is, what is wrong with it, what to type.
 
 Facts are collected over a database URL (database) or a REST API (rest); what they mean does not depend on who looked
-(structure, content).
+(structure, drift, content).
 
 Does not belong here: changing anything (migrate, quality/repair).
 """
@@ -13,7 +13,7 @@ from agg_pipeline.database.gateway import CONTRACT, FUNCTIONS, AggGateway
 from agg_pipeline.database.migrate import Migration, migrations
 from agg_pipeline.database.transport import Transport
 from agg_pipeline.database.transport.rest import RestTransport
-from agg_pipeline.doctor import content, database, rest, structure
+from agg_pipeline.doctor import content, database, drift, rest, structure
 from agg_pipeline.doctor.facts import Facts
 from agg_pipeline.doctor.finding import Finding, Severity
 from agg_pipeline.quality.repair import find_damage
@@ -53,6 +53,7 @@ def examine(transport: Transport, *, dsn: str | None, since: dt.datetime | None 
         *structure.version_findings(facts, pending),
         *structure.function_findings(facts, pending),
         *structure.rights_findings(facts, pending),
+        *drift.drift_findings(facts, pending),
         *structure.health_findings(facts),
         *content.cursor_findings(facts),
         *content.task_findings(facts, dt.datetime.now(dt.UTC)),

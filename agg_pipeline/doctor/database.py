@@ -7,6 +7,8 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
+from agg_pipeline.database.catalogue import read_catalogue
+from agg_pipeline.database.fingerprints import fingerprints
 from agg_pipeline.database.gateway import FUNCTIONS
 from agg_pipeline.doctor import queries
 from agg_pipeline.doctor.facts import PREDECESSOR_RPCS, TABLES, Asset, Facts, TaskFacts, UnsoundRows
@@ -32,7 +34,7 @@ def look(dsn: str, *, since: dt.datetime | None = None, rows: bool = True) -> Fa
 
     Args:
         since: rows before it are not judged.
-        rows: False: judge none, which a large table takes minutes for.
+        rows: False: only which database it is; rows, which take minutes in a large table, and definitions are not read.
 
     Raises TransientError if it cannot be reached, PermanentError if the user may not read.
     """
@@ -109,6 +111,7 @@ def _facts(connection: psycopg.Connection[dict[str, Any]], since: dt.datetime | 
         extra_grants=extra,
         without_rls=sorted(open_tables),
         triggers_of_others=[row["name"] for row in connection.execute(queries.TRIGGERS)],
+        fingerprints=fingerprints(read_catalogue(connection)) if is_ours and rows else None,
         has_hour_of_010=has_hour_of_010,
         unsound=[
             UnsoundRows(**row)

@@ -4,6 +4,8 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from agg_pipeline.database.fingerprints import Fingerprints
+
 TABLES = (
     "core_asset_registry_all",
     "data_bars",
@@ -14,6 +16,9 @@ TABLES = (
     "quality_workerhealth",
 )
 """Tables that a project of the predecessor or of ours may have."""
+
+INGESTERS_TABLES = ("data_bars", "core_asset_registry_all")
+"""Tables of an upgraded database that belong to the ingester, too: what service_role may do on them stays."""
 
 PREDECESSOR_RPCS: Mapping[str, tuple[str, str]] = {
     "agg_get_due_tasks": ("p_env_name", "p_limit"),
@@ -91,6 +96,7 @@ class Facts:
         extra_grants: what service_role may do beyond what it needs, by table.
         without_rls: tables without row level security.
         triggers_of_others: "name on table" of those on tables that only we write.
+        fingerprints: of what schema public is made of.
         has_hour_of_010: the function of the 1h bars is the one that fails whenever it has a bar to store.
     """
 
@@ -105,6 +111,7 @@ class Facts:
     extra_grants: Mapping[str, Sequence[str]] | None = None
     without_rls: Sequence[str] | None = None
     triggers_of_others: Sequence[str] | None = None
+    fingerprints: Fingerprints | None = None
     has_hour_of_010: bool | None = None
     unsound: Sequence[UnsoundRows] | None = None
     unseen: Sequence[str] = field(default=())

@@ -14,6 +14,7 @@ _FIRST_START = dt.datetime(2025, 7, 1, tzinfo=dt.UTC)  # the predecessor's, befo
 UNSEEN = (
     "which migrations are recorded",
     "grants, row level security and who may call what",
+    "functions, views and triggers that differ from this version",
     "whether the 1h function is the broken one",
     "rows that are unsound in themselves",
 )

@@ -4,10 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from agg_pipeline.database.gateway import CONTRACT, FUNCTIONS
 from agg_pipeline.database.migrate import Migration
-from agg_pipeline.doctor.facts import Facts
+from agg_pipeline.doctor.facts import INGESTERS_TABLES, Facts
 from agg_pipeline.doctor.finding import AGAIN, MIGRATE, PLAN, Finding, Severity, some
-
-_INGESTERS_TABLES = ("data_bars", "core_asset_registry_all")
 
 
 def state_of(facts: Facts) -> str:
@@ -91,13 +89,13 @@ def rights_findings(facts: Facts, pending: Sequence[Migration]) -> Iterator[Find
     if facts.without_rls:
         yield Finding(Severity.WARNING, "grants", f"no row level security on {', '.join(facts.without_rls)}", mend)
     extra = facts.extra_grants or {}
-    ours = [f"{table} ({', '.join(kinds)})" for table, kinds in extra.items() if table not in _INGESTERS_TABLES]
+    ours = [f"{table} ({', '.join(kinds)})" for table, kinds in extra.items() if table not in INGESTERS_TABLES]
     if ours:
         yield Finding(
             Severity.WARNING, "grants", f"service_role may more than it needs on {', '.join(ours)}",
             f"{mend}, which takes it away",
         )  # fmt: skip
-    for table in _INGESTERS_TABLES:
+    for table in INGESTERS_TABLES:
         if kinds := extra.get(table):
             yield Finding(
                 Severity.NOTE,
