@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
-from psycopg import sql
 
+from agg_pipeline.database.fingerprints import load as load_fingerprints
 from agg_pipeline.database.gateway import CONTRACT
 
 MIGRATIONS = Path(__file__).parents[1] / "supabase" / "migrations"
@@ -24,6 +24,21 @@ create table if not exists supabase_migrations.schema_migrations (
   version text primary key, statements text[], name text)"""
 # What `create or replace` refuses with where an older file meets what a newer one has made.
 _NOT_REPLACEABLE = (psycopg.errors.InvalidFunctionDefinition, psycopg.errors.InvalidTableDefinition)
+_BUILT_ON = """
+with recursive doomed as (
+  select 'function' as kind, p.oid::regprocedure::text as name, p.oid from pg_proc p
+   where p.pronamespace = 'public'::regnamespace and p.proname = any (%(functions)s)
+     and p.prorettype <> 'trigger'::regtype
+  union
+  select 'view', v.oid::regclass::text, v.oid from pg_class v
+   where v.relnamespace = 'public'::regnamespace and v.relname = any (%(views)s) and v.relkind = 'v'
+  union
+  select 'view', v.oid::regclass::text, v.oid
+    from doomed join pg_depend d on d.refobjid = doomed.oid and d.classid = 'pg_rewrite'::regclass
+    join pg_rewrite r on r.oid = d.objid
+    join pg_class v on v.oid = r.ev_class and v.relnamespace = 'public'::regnamespace and v.relname = any (%(ours)s)
+)
+select kind, name from doomed"""
 _DEFINES = re.compile(r"^create (?:or replace )?(function|view) public\.(\w+)", re.IGNORECASE | re.MULTILINE)
 
 
@@ -51,8 +66,7 @@ def migrations(folder: Path = MIGRATIONS) -> list[Migration]:
 
 def defined_functions(folder: Path = MIGRATIONS) -> set[str]:
     """Names of the functions that any migration has ever made."""
-    texts = (migration.path.read_text(encoding="utf-8") for migration in migrations(folder))
-    return {name for text in texts for kind, name in _DEFINES.findall(text) if kind.lower() == "function"}
+    return set().union(*(_defined(migration.path.read_text(encoding="utf-8"))[0] for migration in migrations(folder)))
 
 
 def migrate(
@@ -91,6 +105,7 @@ def migrate(
                 for migration in files:
                     on_apply(migration)
                     _apply(connection, migration, files)
+                _drop_overloads(connection)
             return files
         rows = connection.execute("select version, statements from supabase_migrations.schema_migrations")
         recorded: dict[str, list[str] | None] = dict(rows.fetchall())
@@ -131,22 +146,35 @@ def _apply(connection: psycopg.Connection, migration: Migration, files: Iterable
 def _make_way(connection: psycopg.Connection, text: str, files: Iterable[Migration]) -> None:
     """Drop what the text of an older file cannot replace; the files after it make it again as it is now.
 
-    These are the file's functions but those of triggers, whose shape never changes, and all views of ours, any of
-    which may be built on them. A user's view of one of them is not dropped: PostgreSQL refuses and names it.
+    These are the file's views and functions, but for functions of triggers, whose shape never changes, and views of
+    other files that are built on them. A user's view of one of them stays: PostgreSQL refuses, and names it.
     """
-    functions = [name for kind, name in _DEFINES.findall(text) if kind.lower() == "function"]
-    contents = (migration.path.read_text(encoding="utf-8") for migration in files)
-    views = sorted({name for one in contents for kind, name in _DEFINES.findall(one) if kind.lower() == "view"})
-    if views:
-        names = sql.SQL(", ").join(sql.Identifier("public", view) for view in views)
-        connection.execute(sql.SQL("drop view if exists {}").format(names))
+    functions, views = _defined(text)
+    ours = set().union(*(_defined(migration.path.read_text(encoding="utf-8"))[1] for migration in files))
+    doomed = connection.execute(_BUILT_ON, {"functions": functions, "views": views, "ours": list(ours)}).fetchall()
+    for kind in ("view", "function"):  # one statement a kind, for they may need each other
+        if names := ", ".join(name for what, name in doomed if what == kind):
+            connection.execute(f"drop {kind} {names}".encode())
+
+
+def _drop_overloads(connection: psycopg.Connection) -> None:
+    """Drop what has the name of a function of this version and other arguments: PostgREST could not choose."""
+    identities = list(load_fingerprints()["function"])
+    connection.execute("select set_config('search_path', '', true)")
     found = connection.execute(
-        "select p.oid::regprocedure::text from pg_proc p where p.pronamespace = 'public'::regnamespace "
-        "and p.proname = any (%s) and p.prorettype <> 'trigger'::regtype",
-        [functions],
+        "select format('%%I.%%I(%%s)', 'public', p.proname, oidvectortypes(p.proargtypes)) from pg_proc p "
+        "where p.pronamespace = 'public'::regnamespace and quote_ident(p.proname) = any (%s) "
+        "and format('%%I(%%s)', p.proname, oidvectortypes(p.proargtypes)) <> all (%s)",
+        [[identity.partition("(")[0] for identity in identities], identities],
     ).fetchall()
-    if found:
-        connection.execute(("drop function " + ", ".join(signature for (signature,) in found)).encode())
+    for (signature,) in found:
+        connection.execute(f"drop function {signature}".encode())
+
+
+def _defined(text: str) -> tuple[list[str], list[str]]:
+    """Names of the functions and of the views that a file makes."""
+    found = [(kind.lower(), name) for kind, name in _DEFINES.findall(text)]
+    return [name for kind, name in found if kind == "function"], [name for kind, name in found if kind == "view"]
 
 
 def _refuse_changed(files: Iterable[Migration], recorded: dict[str, list[str] | None]) -> None:

@@ -37,7 +37,8 @@ select format('%I', c.relname), format('create or replace view public.%I%s as se
  where c.relnamespace = 'public'::regnamespace and c.relkind = 'v' group by c.oid, c.relname, c.reloptions"""
 _VIEWS_ON: LiteralString = """
 select distinct format('%I', v.relname),
-       coalesce(format('%I(%s)', p.proname, oidvectortypes(p.proargtypes)), format('%I', c.relname))
+       case when p.oid is null then format('%I', c.relname)
+            else format('%I(%s)', p.proname, oidvectortypes(p.proargtypes)) end
   from pg_depend d join pg_rewrite r on d.classid = 'pg_rewrite'::regclass and r.oid = d.objid
   join pg_class v on v.oid = r.ev_class and v.relnamespace = 'public'::regnamespace
   left join pg_proc p on d.refclassid = 'pg_proc'::regclass and p.oid = d.refobjid

@@ -274,3 +274,13 @@ def fresh_database(dsn: str, name: str) -> Iterator[str]:
         server.execute(f"drop database if exists {name} with (force)")
         yield create_database(dsn, name)
         server.execute(f"drop database {name} with (force)")
+
+
+@contextlib.contextmanager
+def copied_database(dsn: str, name: str, *, of: str) -> Iterator[str]:
+    """A copy of another database on the same server, to which nobody may be connected; dropped at the end."""
+    with psycopg.connect(dsn, autocommit=True) as server:
+        server.execute(f"drop database if exists {name} with (force)")
+        server.execute(f"create database {name} template {of}")
+        yield psycopg.conninfo.make_conninfo(dsn, dbname=name, options="-c timezone=UTC")
+        server.execute(f"drop database {name} with (force)")
