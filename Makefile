@@ -13,10 +13,10 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c '$(IS_SUPPORTED)' >/dev/null 2>&1 && echo $$p && break; done)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
-.PHONY: help setup demo up down test test-ui test-celery gates check nightly faults docs bench lock clean
+.PHONY: help setup demo up down test test-ui test-celery gates check nightly faults docs bench lock migration clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## Make .venv with the locked dependencies
 
@@ -94,6 +94,10 @@ faults: $(STAMP) ## Break it on purpose: the table of docs/reliability.md
 	@mkdir -p docs
 	AGG_FAULTS=$(or $(AGG_FAULTS),2) AGG_FAULT_TABLE=docs/reliability.md $(BIN)/python -m pytest -m 'not bench' \
 		agg_pipeline_tests/faults $(ARGS)
+
+# Compares a database of all migrations with one of agg_pipeline/supabase/schemas; docs/database.md says the rest.
+migration: $(STAMP) ## Write the migration for what changed in supabase/schemas (NAME=topic)
+	@$(BIN)/agg-pipeline migration $(or $(NAME),"")
 
 docs: $(STAMP) ## Write docs/sql-api.md anew, from the comments in the database
 	$(BIN)/python -m agg_pipeline_tests.sql_api

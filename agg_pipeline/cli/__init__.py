@@ -18,6 +18,7 @@ from agg_pipeline.cli import (  # noqa: F401  each adds its command to app
     load,
     logs,
     migrate,
+    migration,
     partition,
     pause,
     rebuild,

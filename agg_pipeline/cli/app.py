@@ -45,7 +45,7 @@ def main() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line per call tells an operator nothing
 
 
-def command(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def command(name: str, *, hidden: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Register a command whose known failures end in one line on standard error and exit code 1."""
 
     def register(function: Callable[P, R]) -> Callable[P, R]:
@@ -57,7 +57,7 @@ def command(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
                 errors.print(f"[bold red]Error:[/] {exc}", soft_wrap=True, highlight=False)
                 raise typer.Exit(1) from None
 
-        app.command(name)(guarded)
+        app.command(name, hidden=hidden)(guarded)
         return function
 
     return register

@@ -1,7 +1,7 @@
 """Examination of a project, before and after a migration: its state, findings, and the command that corrects each.
 
 Facts are read over a database URL (database) or a REST API (rest); findings are derived from facts alone (structure,
-content).
+drift, content).
 
 Does not belong here: changes of the database (migrate, quality/repair).
 """
@@ -13,7 +13,7 @@ from agg_pipeline.database.gateway import CONTRACT, FUNCTIONS, AggGateway
 from agg_pipeline.database.migrate import Migration, migrations
 from agg_pipeline.database.transport import Transport
 from agg_pipeline.database.transport.rest import RestTransport
-from agg_pipeline.doctor import content, database, rest, structure
+from agg_pipeline.doctor import content, database, drift, rest, structure
 from agg_pipeline.doctor.facts import Facts
 from agg_pipeline.doctor.finding import Finding, Severity
 from agg_pipeline.quality.repair import find_damage
@@ -54,6 +54,7 @@ def examine(transport: Transport, *, dsn: str | None, since: dt.datetime | None 
         *structure.version_findings(facts, pending),
         *structure.function_findings(facts, pending),
         *structure.grant_findings(facts, pending),
+        *drift.drift_findings(facts, pending),
         *structure.health_findings(facts),
         *content.cursor_findings(facts),
         *content.task_findings(facts, dt.datetime.now(dt.UTC)),

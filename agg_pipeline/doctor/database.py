@@ -7,6 +7,8 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
+from agg_pipeline.database.catalogue import read_catalogue
+from agg_pipeline.database.fingerprints import fingerprints
 from agg_pipeline.database.gateway import FUNCTIONS
 from agg_pipeline.doctor import queries
 from agg_pipeline.doctor.facts import PREDECESSOR_RPCS, TABLES, Asset, Facts, InvalidRows, TaskFacts
@@ -32,7 +34,7 @@ def read_facts(dsn: str, *, since: dt.datetime | None = None, rows: bool = True)
 
     Args:
         since: rows before it are not examined.
-        rows: False: examine no rows, which takes minutes for a large table.
+        rows: False: read only which database it is, neither rows, which take minutes in a large table, nor definitions.
     Raises:
         TransientError: the database cannot be reached.
         PermanentError: the user has no permission to read.
@@ -110,6 +112,7 @@ def _facts(connection: psycopg.Connection[dict[str, Any]], since: dt.datetime | 
         extra_grants=extra_grants,
         without_rls=sorted(tables_without_rls),
         foreign_triggers=[row["name"] for row in connection.execute(queries.TRIGGERS)],
+        fingerprints=fingerprints(read_catalogue(connection)) if is_ours and rows else None,
         has_broken_1h_function=has_broken_1h_function,
         invalid_rows=[
             InvalidRows(**row)

@@ -4,6 +4,8 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from agg_pipeline.database.fingerprints import Fingerprints
+
 TABLES = (
     "core_asset_registry_all",
     "data_bars",
@@ -14,6 +16,9 @@ TABLES = (
     "quality_workerhealth",
 )
 """Tables of the predecessor or of this package that are examined."""
+
+INGESTERS_TABLES = ("data_bars", "core_asset_registry_all")
+"""Tables of an upgraded database that belong to the ingester, too: what service_role may do on them stays."""
 
 PREDECESSOR_RPCS: Mapping[str, tuple[str, str]] = {
     "agg_get_due_tasks": ("p_env_name", "p_limit"),
@@ -92,6 +97,7 @@ class Facts:
         extra_grants: privileges of service_role that it does not need, by table.
         without_rls: tables without row level security.
         foreign_triggers: "name on table" of triggers of others on tables that only the pipeline writes.
+        fingerprints: of the definitions in schema public.
         has_broken_1h_function: whether aggregate_5m_to_1h_window is that of the predecessor's migration 010, which
             fails whenever it has a bar to store.
         invalid_rows: counts of invalid rows.
@@ -109,6 +115,7 @@ class Facts:
     extra_grants: Mapping[str, Sequence[str]] | None = None
     without_rls: Sequence[str] | None = None
     foreign_triggers: Sequence[str] | None = None
+    fingerprints: Fingerprints | None = None
     has_broken_1h_function: bool | None = None
     invalid_rows: Sequence[InvalidRows] | None = None
     not_checked: Sequence[str] = field(default=())

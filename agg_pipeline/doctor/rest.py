@@ -14,6 +14,7 @@ _FIRST_START = dt.datetime(2025, 7, 1, tzinfo=dt.UTC)  # start of the predecesso
 NOT_CHECKED = (
     "which migrations are recorded",
     "grants and row level security",
+    "functions, views and triggers that differ from this version",
     "whether the 1h function is that of the predecessor's migration 010",
     "invalid rows",
 )

@@ -4,10 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from agg_pipeline.database.gateway import CONTRACT, FUNCTIONS
 from agg_pipeline.database.migrate import Migration
-from agg_pipeline.doctor.facts import Facts
+from agg_pipeline.doctor.facts import INGESTERS_TABLES, Facts
 from agg_pipeline.doctor.finding import AGAIN, MIGRATE, PLAN, Finding, Severity, join_names
-
-_INGESTERS_TABLES = ("data_bars", "core_asset_registry_all")
 
 
 def describe_state(facts: Facts) -> str:
@@ -96,7 +94,7 @@ def grant_findings(facts: Facts, pending: Sequence[Migration]) -> Iterator[Findi
     if facts.without_rls:
         yield Finding(Severity.WARNING, "grants", f"no row level security on {', '.join(facts.without_rls)}", mend)
     extra = facts.extra_grants or {}
-    ours = [f"{table} ({', '.join(kinds)})" for table, kinds in extra.items() if table not in _INGESTERS_TABLES]
+    ours = [f"{table} ({', '.join(kinds)})" for table, kinds in extra.items() if table not in INGESTERS_TABLES]
     if ours:
         yield Finding(
             Severity.WARNING,
@@ -104,7 +102,7 @@ def grant_findings(facts: Facts, pending: Sequence[Migration]) -> Iterator[Findi
             f"service_role has privileges that it does not need on {', '.join(ours)}",
             f"{mend}, which revokes them",
         )
-    for table in _INGESTERS_TABLES:
+    for table in INGESTERS_TABLES:
         if kinds := extra.get(table):
             yield Finding(
                 Severity.NOTE,

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from agg_pipeline.cli import app
+from agg_pipeline.database.gateway import CONTRACT
 from agg_pipeline.database.migrate import MIGRATIONS, Migration, MigrationError, migrate, migrations
 from agg_pipeline.doctor.database import read_facts
 from agg_pipeline.embedded import Stack
@@ -50,7 +51,7 @@ def test_a_file_that_fails_changes_nothing_and_the_next_attempt_goes_on_there(ds
 
     assert len(migrate(dsn)) == len(migrations()) - len(before)
     assert recorded(dsn) == {m.version for m in migrations()}
-    assert read_facts(dsn).contract == 1
+    assert read_facts(dsn).contract == CONTRACT
 
 
 def test_a_file_that_cannot_be_recorded_changes_nothing(dsn: str) -> None:
@@ -79,7 +80,7 @@ def test_a_connection_that_is_cut_in_the_middle_is_one_line_and_the_next_attempt
         migrate(dsn, on_apply=cut)
     assert "\n" not in str(broken.value)
     assert len(migrate(dsn)) == sum(m.version >= "20261123091200" for m in migrations())
-    assert read_facts(dsn).contract == 1
+    assert read_facts(dsn).contract == CONTRACT
 
 
 def test_two_at_once_take_turns(dsn: str) -> None:
@@ -102,6 +103,62 @@ def test_older_sql_that_was_run_over_ours_is_named_and_mended(dsn: str, monkeypa
     again = CliRunner().invoke(app, ["migrate", "--again"])
     assert f"{len(migrations())} migrations applied." in again.stdout, again.output
     assert read_facts(dsn).overloaded == frozenset()
+
+
+@pytest.fixture
+def own_files(dsn: str, tmp_path: Path) -> Path:
+    """Three small files, applied to the database."""
+    (tmp_path / "1_tables.sql").write_text("create table a ();\ncreate table b ();\n")
+    (tmp_path / "2_reload.sql").write_text("-- tells PostgREST\nnotify pgrst;\n")
+    (tmp_path / "3_function.sql").write_text(
+        "create or replace function public.of_three() returns int language sql as 'select 1';\nselect 1;\n"
+    )
+    assert len(migrate(dsn, folder=tmp_path)) == 3
+    return tmp_path
+
+
+def test_a_file_that_differs_from_its_record_is_refused_before_anything_is_changed(dsn: str, own_files: Path) -> None:
+    (own_files / "1_tables.sql").write_text("create table if not exists a ();\nselect 1;\n")
+    (own_files / "4_new.sql").write_text("create table c ();")
+    with pytest.raises(MigrationError, match=r"1_tables\.sql is not the file .*Nothing was changed.*migrate --again"):
+        migrate(dsn, folder=own_files)
+    assert recorded(dsn) == {"1", "2", "3"}
+    assert len(migrate(dsn, folder=own_files, again=True)) == 4, "the way that the message names"
+    assert migrate(dsn, folder=own_files) == []
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [None, [], ["create table a ()", "create table b ()"], ["", "x"]],
+    ids=["null", "none", "cli", "other"],
+)
+def test_records_of_the_supabase_cli_are_not_compared(dsn: str, own_files: Path, statements: list[str] | None) -> None:
+    with psycopg.connect(dsn, autocommit=True) as db:
+        db.execute("update supabase_migrations.schema_migrations set statements = %s where version = '1'", [statements])
+        db.execute(
+            "update supabase_migrations.schema_migrations set statements = %s where version = '2'",
+            [["-- tells PostgREST\r\nnotify pgrst"]],
+        )
+    assert migrate(dsn, folder=own_files) == []
+
+
+def test_an_older_file_makes_way_for_what_it_cannot_replace(dsn: str, own_files: Path) -> None:
+    """The result type of a function changes, and a view of a user's stands on it."""
+    (own_files / "4_changed.sql").write_text(
+        "drop function if exists public.of_three();\n"
+        "create or replace function public.of_three() returns text language sql as $$ select 'x' $$;\n"
+    )
+    assert len(migrate(dsn, folder=own_files)) == 1
+    (own_files / "1_tables.sql").write_text("select 1;\n")
+    assert len(migrate(dsn, folder=own_files, again=True)) == 4
+    with psycopg.connect(dsn, autocommit=True) as db:
+        assert scalar(db, "select of_three()") == "x"
+        db.execute("create view of_the_user as select of_three()")
+        with pytest.raises(
+            MigrationError, match=r"3_function\.sql failed: 2BP01 .*view of_the_user depends on function"
+        ):
+            migrate(dsn, folder=own_files, again=True)
+        assert scalar(db, "select * from of_the_user") == "x"
 
 
 def as_url(dsn: str) -> str:

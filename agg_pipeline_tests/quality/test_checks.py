@@ -51,7 +51,7 @@ class Pages(AggGateway):
 
     def health(self, symbols: Any = None) -> list[TaskHealth]:
         plain = dict.fromkeys(TaskHealth.model_fields, None) | {"symbol": "EURUSD", "status": "idle", "enabled": True}
-        plain |= {"hard_fail_streak": 0, "transient_streak": 0, "first_window_utc": MIDNIGHT}
+        plain |= {"waits_for_task": False, "hard_fail_streak": 0, "transient_streak": 0, "first_window_utc": MIDNIGHT}
         plain |= {"state": "current", "backlog_windows": self.lag, "touched_windows": 0, "next_window_utc": MIDNIGHT}
         plain |= self.task
         return [TaskHealth(**plain | {"timeframe": name, "cursor_utc": at}) for name, at in self.cursors.items()]

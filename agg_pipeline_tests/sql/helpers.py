@@ -10,6 +10,8 @@ import pytest
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from agg_pipeline.embedded import create_database
+
 Row = dict[str, Any]
 
 MONDAY = "2026-01-05"
@@ -268,13 +270,17 @@ def refused(db: psycopg.Connection, sqlstate: str, match: str, hint: str = "") -
 @contextlib.contextmanager
 def fresh_database(dsn: str, name: str) -> Iterator[str]:
     """A database on the same server, with the default privileges of a Supabase project; dropped at the end."""
-    browsers = "anon, authenticated, service_role"
     with psycopg.connect(dsn, autocommit=True) as server:
         server.execute(f"drop database if exists {name} with (force)")
-        server.execute(f"create database {name}")
-        own = psycopg.conninfo.make_conninfo(dsn, dbname=name, options="-c timezone=UTC")
-        with psycopg.connect(own, autocommit=True) as db:
-            for kind in ("tables", "sequences", "functions"):
-                db.execute(f"alter default privileges in schema public grant all on {kind} to {browsers}")
-        yield own
+        yield create_database(dsn, name)
+        server.execute(f"drop database {name} with (force)")
+
+
+@contextlib.contextmanager
+def copied_database(dsn: str, name: str, *, of: str) -> Iterator[str]:
+    """A copy of another database on the same server, to which nobody may be connected; dropped at the end."""
+    with psycopg.connect(dsn, autocommit=True) as server:
+        server.execute(f"drop database if exists {name} with (force)")
+        server.execute(f"create database {name} template {of}")
+        yield psycopg.conninfo.make_conninfo(dsn, dbname=name, options="-c timezone=UTC")
         server.execute(f"drop database {name} with (force)")

@@ -118,7 +118,8 @@ def test_a_new_feed_has_no_hours_yet(db: psycopg.Connection) -> None:
     put(db, "EURUSD", "10:00", 10)
     settle(db, "10:11")
     assert states(db, "10:11") == everywhere("current") | {"4h": "waiting for data", "1d": "waiting for data"}
-    assert health(db, "10:11", timeframe="4h")["reason"] == "its source 1h has no bar yet"
+    row = health(db, "10:11", timeframe="4h")
+    assert (row["reason"], row["waits_for_task"]) == ("its source 1h has no bar yet", True)
 
 
 def test_a_feed_that_stops_in_open_hours_is_waited_for(eurusd: psycopg.Connection) -> None:
@@ -128,7 +129,14 @@ def test_a_feed_that_stops_in_open_hours_is_waited_for(eurusd: psycopg.Connectio
     assert row["reason"] == "no 1m bar since 2026-01-05 10:59, 17 min of open market"
     assert states(eurusd, "12:26") == everywhere("current") | {"5m": "waiting for source", "15m": "waiting for source",
                                                               "1h": "waiting for source"}  # fmt: skip
-    assert health(eurusd, "12:26", timeframe="15m")["reason"] == "its source 5m is waiting for source"
+    waiting = {tf: health(eurusd, "12:26", timeframe=tf) for tf in ("5m", "15m", "1h", "4h")}
+    assert waiting["15m"]["reason"] == "its source 5m is waiting for source"
+    assert {tf: row["waits_for_task"] for tf, row in waiting.items()} == {
+        "5m": False,
+        "15m": True,
+        "1h": True,
+        "4h": False,
+    }, "5m waits for the feed"
     put(eurusd, "EURUSD", "11:00", 20)
     settle(eurusd, "11:21")
     assert states(eurusd, "11:21") == everywhere("current")
@@ -143,6 +151,7 @@ def test_whoever_waits_for_bars_that_are_to_be_built_says_so(eurusd: psycopg.Con
     put(eurusd, "EURUSD", "11:00", 180)
     row = health(eurusd, "14:06", timeframe="1h")
     assert (row["state"], row["reason"]) == ("waiting for source", "its source 5m is to be built first")
+    assert row["waits_for_task"]
     settle(eurusd, "14:06")
     assert states(eurusd, "14:06") == everywhere("current")
 

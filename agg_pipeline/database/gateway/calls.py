@@ -8,7 +8,7 @@ from agg_pipeline.errors import GatewayError, PermanentError
 
 T = TypeVar("T")
 
-CONTRACT = 1
+CONTRACT = 2
 """Version of the database functions that this package requires, as ``agg_contract`` returns it."""
 
 FUNCTIONS = frozenset(

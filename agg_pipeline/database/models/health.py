@@ -17,6 +17,7 @@ class TaskHealth(Task):
 
     state: State
     reason: str | None = Field(description="Cause of the state; None if the state needs none.")
+    waits_for_task: bool = Field(description="It waits for another task of its symbol; that task gives the alarm.")
     source_timeframe: str | None
     status: str
     enabled: bool
@@ -49,11 +50,6 @@ class TaskHealth(Task):
         if self.state in ("failed", "stalled") or (self.state == "disabled" and self.status == "disabled"):
             return "error"
         return "warn" if self.state == "waiting for source" and not self.waits_for_task else None
-
-    @property
-    def waits_for_task(self) -> bool:
-        """Whether its source is built by another task that does not progress; that task gives the alarm."""
-        return (self.reason or "").startswith("its source ")
 
     @property
     def is_paused(self) -> bool:
