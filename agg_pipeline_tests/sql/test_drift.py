@@ -12,7 +12,7 @@ from agg_pipeline.database.migrate import MigrationError, migrate
 from agg_pipeline.database.partitioning import partition
 from agg_pipeline.database.transport import open_transport
 from agg_pipeline.doctor import examine
-from agg_pipeline.doctor.rest import UNSEEN
+from agg_pipeline.doctor.rest import NOT_CHECKED
 from agg_pipeline_tests.sql.helpers import scalar
 
 PUTS_BACK = "agg-pipeline migrate --again, which puts them back"
@@ -98,7 +98,7 @@ TAMPERED: list[tuple[LiteralString, str]] = [
     ),
     (
         "grant update on data_agg_state to service_role",
-        "grants: service_role may more than it needs on data_agg_state (UPDATE)",
+        "grants: service_role has privileges that it does not need on data_agg_state (UPDATE)",
     ),
 ]
 
@@ -156,4 +156,4 @@ def test_a_partitioned_database_is_as_in_this_version_and_can_be_migrated_again(
 
 
 def test_over_rest_it_is_said_that_nothing_was_compared() -> None:
-    assert "functions, views and triggers that differ from this version" in UNSEEN
+    assert "functions, views and triggers that differ from this version" in NOT_CHECKED
