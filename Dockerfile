@@ -4,7 +4,7 @@ FROM python:3.13-slim-trixie AS build
 ENV UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 UV_NO_CACHE=1
 RUN pip install --no-cache-dir uv==0.13.8
 WORKDIR /src
-# The lock holds development tools too; as constraints it gives versions and hashes to what pyproject.toml asks for.
+# The lock also lists development tools; as constraints it pins versions and hashes of what pyproject.toml requires.
 COPY pyproject.toml requirements.lock ./
 RUN uv venv /opt/venv && uv pip install --python /opt/venv/bin/python -r pyproject.toml -c requirements.lock
 COPY README.md LICENSE dagster.yaml ./
@@ -20,7 +20,7 @@ ENV PATH=/opt/venv/bin:$PATH DAGSTER_HOME=/opt/dagster PYTHONUNBUFFERED=1
 WORKDIR /opt/dagster
 USER 10001
 EXPOSE 4000
-# Of the code server; compose.yaml has those of the others.
+# For the code server; compose.yaml has the health checks of the others.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s \
     CMD ["dagster", "api", "grpc-health-check", "-p", "4000"]
 CMD ["dagster", "code-server", "start", "-m", "agg_pipeline.definitions", "-h", "0.0.0.0", "-p", "4000"]

@@ -1,14 +1,14 @@
-# Everything runs in .venv, which any target that needs it makes and keeps up to date: with uv where that is on the PATH,
-# else with venv and pip, from the same hashed lock.
+# Everything runs in .venv. Every target that needs it creates it and keeps it up to date from the hashed lock: with uv if
+# that is on the PATH, otherwise with venv and pip.
 .DEFAULT_GOAL := help
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SUPPORTED := >=3.11,<3.15
 IS_SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))
-# Run, not only looked up: a version manager leaves programs on the PATH that do not work in every folder.
+# Run instead of only found: a version manager puts programs on the PATH that do not work in every folder.
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv)
-# The first Python that is new enough and not too new.
+# The first supported Python.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c '$(IS_SUPPORTED)' >/dev/null 2>&1 && echo $$p && break; done)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
@@ -16,11 +16,11 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-inp
 .PHONY: help setup demo up down test test-ui test-celery gates check nightly faults docs bench lock migration clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
-setup: $(STAMP) ## Make .venv with the locked dependencies
+setup: $(STAMP) ## Create .venv with the locked dependencies
 
-# A .venv that works is kept and only brought up to date. --no-build-isolation: the build backend is in the lock as well.
+# A working .venv is kept and updated. --no-build-isolation: the build backend is in the lock as well.
 $(STAMP): requirements.lock pyproject.toml
 ifeq ($(UV),)
 	@test -n "$(PYTHON)" || { echo "No Python $(SUPPORTED) found (python3, python3.14, ... on the PATH). Install one, say which by" \
@@ -36,10 +36,10 @@ else
 endif
 	@touch $(STAMP)
 
-demo: $(STAMP) ## Try it: temporary database, generated bars, ticks until nothing is due
+demo: $(STAMP) ## Try it: a temporary database, generated bars, the bars that come out
 	@$(BIN)/agg-pipeline demo
 
-up: $(STAMP) ## Start database, REST API, Dagster UI and daemon; Ctrl-C ends all
+up: $(STAMP) ## Start database, REST API, Dagster UI and daemon; Ctrl-C stops them
 	@$(BIN)/agg-pipeline up
 
 down: $(STAMP) ## Stop what `make up` started
@@ -56,16 +56,16 @@ test: $(STAMP) ## Run all tests but the benchmarks, on real servers (ARGS="-k le
 test-ui: $(STAMP) ## Drive the Dagster UI in a real browser (needs Chromium)
 	$(BIN)/python -m pytest -m ui agg_pipeline_tests/ui $(ARGS)
 
-# Offline, half a minute. A migration runs in a transaction of its own, and as long as its table takes; names and types of
-# the predecessor's columns stay. Functions take no lock that anybody waits for.
+# Offline, half a minute. Rules that squawk skips: each migration runs in its own transaction and takes as long as its table
+# needs; names and types of the predecessor's columns stay. Functions take no lock that others wait for.
 SQUAWK := $(BIN)/squawk --pg-version 15 --assume-in-transaction \
 	-e prefer-bigint-over-int,prefer-identity,require-statement-timeout
 MIGRATIONS := agg_pipeline/supabase/migrations
-# What looks like a secret and is none: passwords of examples and tests, pinned commits and checksums, names of tests.
+# What only looks like a secret: passwords of examples and tests, pinned commits and checksums, names of tests.
 NO_SECRET := ^(password|agg-pipeline-storage|wrong|scram-sha-256|planted.*|[^/]*\{KEY\}[^/]*|at)$$
 NO_SECRET_LINE := (uses: [a-z/-]+@[0-9a-f]{40} \#|^SHA256 = |^def test_|^NO_ALGORITHM = )
 
-gates: $(STAMP) ## Lint and type check code, SQL, workflows, image; look for secrets and licences
+gates: $(STAMP) ## Lint and type-check code, SQL, workflows and image; check secrets and licences
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(SQUAWK) --exclude-path '*_fn_*.sql' $(MIGRATIONS)/*.sql
@@ -79,30 +79,30 @@ gates: $(STAMP) ## Lint and type check code, SQL, workflows, image; look for sec
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/python -m pytest -q agg_pipeline_tests/gates
 
-# An empty DAGSTER_HOME, for without one Dagster takes the dagster.yaml that lies here, which wants its database.
-check: gates ## The gates, Dagster's validation of the definitions, all tests: what CI runs
+# With an empty DAGSTER_HOME: without it Dagster uses the dagster.yaml of this folder, which needs its database.
+check: gates ## Run the gates, Dagster's validation of the definitions and all tests, as CI does
 	@mkdir -p $(VENV)/dagster_home && touch $(VENV)/dagster_home/dagster.yaml
 	DAGSTER_HOME="$(CURDIR)/$(VENV)/dagster_home" $(BIN)/dagster definitions validate -w workspace.yaml
 	$(PYTEST) $(ARGS)
 
-nightly: $(STAMP) ## Hunt longer: thousands of histories, hundreds of kills
+nightly: $(STAMP) ## Run the long random tests: thousands of histories, hundreds of kills
 	AGG_EXAMPLES=5000 AGG_KILLS=200 $(BIN)/python -m pytest agg_pipeline_tests/sql/test_any_order.py \
 		agg_pipeline_tests/dagster/test_kill.py $(ARGS)
 
-# Twice as thorough as the same tests in `make test`, with Dagster's own processes, and with real pauses between the tries of a call.
-faults: $(STAMP) ## Break it on purpose: the table of docs/reliability.md
+# More rounds than the same tests in `make test`, with Dagster's own processes and real pauses between repeated calls.
+faults: $(STAMP) ## Inject every fault and write docs/reliability.md
 	@mkdir -p docs
 	AGG_FAULTS=$(or $(AGG_FAULTS),2) AGG_FAULT_TABLE=docs/reliability.md $(BIN)/python -m pytest -m 'not bench' \
 		agg_pipeline_tests/faults $(ARGS)
 
-# Compares a database of all migrations with one of agg_pipeline/supabase/schemas; docs/database.md says the rest.
+# Compares a database of all migrations with one of agg_pipeline/supabase/schemas; docs/database.md has the steps.
 migration: $(STAMP) ## Write the migration for what changed in supabase/schemas (NAME=topic)
 	@$(BIN)/agg-pipeline migration $(or $(NAME),"")
 
-docs: $(STAMP) ## Write docs/sql-api.md anew, from the comments in the database
+docs: $(STAMP) ## Write docs/sql-api.md from the comments in the database
 	$(BIN)/python -m agg_pipeline_tests.sql_api
 
-# What the benchmarks and AGG_EXECUTOR=celery or k8s need besides.
+# What the benchmarks and AGG_EXECUTOR=celery or k8s need in addition.
 EXTRAS := $(VENV)/.extras
 $(EXTRAS): $(STAMP) requirements-extras.lock
 ifeq ($(UV),)
@@ -112,15 +112,15 @@ else
 endif
 	@touch $(EXTRAS)
 
-# ARGS="agg_pipeline_tests/bench/test_bench_peers.py" measures the figures of one file and leaves the others of the table.
-bench: $(EXTRAS) ## Measure; one JSON line a figure, docs/performance.md for all
+# ARGS="agg_pipeline_tests/bench/test_bench_peers.py" measures the figures of one file and keeps the others of the table.
+bench: $(EXTRAS) ## Measure: one JSON line per figure, and docs/performance.md
 	@mkdir -p docs
 	AGG_BENCH_PAGE=docs/performance.md $(BIN)/python -m pytest -m bench -s $(or $(ARGS),agg_pipeline_tests/bench)
 
-test-celery: $(EXTRAS) ## Have two workers of Celery do the steps of a run (needs redis-server)
+test-celery: $(EXTRAS) ## Run the steps of a run on two Celery workers (needs redis-server)
 	$(BIN)/python -m pytest -m celery agg_pipeline_tests/dagster/test_celery.py $(ARGS)
 
-lock: ## Lock the newest dependencies that pyproject.toml allows (needs uv)
+lock: ## Update the lock files to the newest versions that pyproject.toml allows (needs uv)
 	@test -n "$(UV)" || { echo "make lock needs uv." >&2; exit 1; }
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras \
 		--no-annotate --no-header --extra dev pyproject.toml -o requirements.lock
@@ -128,6 +128,6 @@ lock: ## Lock the newest dependencies that pyproject.toml allows (needs uv)
 		--no-annotate --no-header --extra dev --extra bench --extra celery --extra k8s -c requirements.lock pyproject.toml \
 		-o requirements-extras.lock
 
-clean: ## Remove .venv and caches; data in .agg_pipeline stays
+clean: ## Remove .venv and caches; keep the data in .agg_pipeline
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 	find agg_pipeline agg_pipeline_tests -name __pycache__ -type d -prune -exec rm -rf {} +

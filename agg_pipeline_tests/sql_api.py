@@ -1,4 +1,4 @@
-"""Writer of docs/sql-api.md from the comments in the database (``make docs``)."""
+"""The page docs/sql-api.md, generated from the comments in the database by ``make docs``."""
 
 from pathlib import Path
 
@@ -8,10 +8,11 @@ PAGE = Path(__file__).parents[1] / "docs" / "sql-api.md"
 
 _HEAD = """# SQL functions
 
-Made from the comments in the database by `make docs`; a test holds it current. All of these are for the role
-`service_role`, over PostgREST (`POST /rest/v1/rpc/<function>`, arguments by name) or in SQL. Times are UTC. A refusal
-is an exception: AG001 the lease is lost, AG002 there is no such task or symbol, AG003 an argument is not valid, AG004
-the task is paused or disabled; its hint says what to do.
+Generated from the comments in the database by `make docs`; a test keeps it up to date. The role `service_role` may
+call all of these, over PostgREST (`POST /rest/v1/rpc/<function>`, arguments by name) or in SQL. Times are UTC. A
+function that refuses raises an exception whose hint says what to do: AG001 the lease is lost, AG002 there is no such
+task or symbol, AG003 an argument is not valid, AG004 the task is paused or disabled.
+[architecture.md](architecture.md#glossary) explains the terms.
 """
 _FUNCTIONS = """
 select p.proname, pg_get_function_arguments(p.oid), pg_get_function_result(p.oid), obj_description(p.oid, 'pg_proc')
@@ -24,7 +25,7 @@ select c.relname, case c.relkind when 'v' then 'view' else 'table' end, obj_desc
 
 
 def render(db: psycopg.Connection) -> str:
-    """Text of docs/sql-api.md for a migrated database."""
+    """The text of the page for a migrated database."""
     parts = [_HEAD]
     for name, arguments, result, comment in db.execute(_FUNCTIONS).fetchall():
         lines = [f"  {argument}" for argument in _short(arguments).split(", ") if argument]

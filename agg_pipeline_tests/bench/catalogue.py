@@ -1,36 +1,37 @@
-"""Every figure, in the order of the table."""
+"""Every figure, in the order of the table of docs/performance.md."""
 
 from agg_pipeline_tests.bench.figures import Figure, Goal
 
-# Why goals are missed, found by auto_explain, statistics of functions and perf.
+# Why goals are missed; measured with auto_explain, function statistics and perf.
 _LOOP = (
-    "a window costs the loop 50 us with plans of its own, 28 with a generic plan, and us 17: computing 6.6 "
-    "(five rows, twelve aggregates, the validity rule), the row with its indexes 4, foreign key 2.4, the log "
-    "for the parents 1, deciding and handing over 3; the goal was set by a loop whose plans read more than "
-    "they need, which this server does not choose"
+    "a window costs 17 us here, 50 us in the loop with custom plans and 28 us in the loop with a generic plan. The 17 "
+    "us are 6.6 for computing (five rows, twelve aggregates, the validity rule), 4 for the row with its indexes, 2.4 "
+    "for the foreign key, 1 for the invalidation log of the next timeframes and 3 for deciding and passing on; the "
+    "goal was set against a loop whose plans read more rows than needed, which this server's planner does not choose"
 )
 _AGAIN = (
-    "computing is the same both times, 6.6 us of the 17 of a first and of the 9.5 of a second pass; with 36 "
-    "touched windows where the call allows 20 each window is looked for besides"
+    "computing takes 6.6 us per window both times, of 17 us in the first pass and 9.5 us in the second; where 36 "
+    "windows are invalidated and a call may take 20, each window also costs a lookup"
 )
-_SHORT_CALLS = "of a few windows a call (20 of each of 1,000 tasks) the lookups of each task weigh more than its rows"
+_SHORT_CALLS = (
+    "with few windows per task in a call (20 for each of 1,000 tasks) the lookups per task cost more than its rows"
+)
 _PEERS = (
-    "they compute 7,200 windows in memory and append, in 0.07 to 0.09 s, of which COPY with indexes and "
-    "foreign key is most; ours also judges every window, notes it for the parents, looks for what is there, "
-    "and takes leases: 18 us a window against 10 to 13"
+    "these programs compute 7,200 windows in memory and append them, in 0.07 to 0.09 s, most of it COPY with indexes "
+    "and foreign key. The pipeline also decides whether each window may be built, logs it for the next timeframes, "
+    "looks up existing bars and takes leases: 18 us per window against 10 to 13"
 )
 _MEMORY = (
-    "Dagster with its PostgreSQL storage is 104 MB, the supabase client 46, pandas, by which every tick has the bars "
-    "of one symbol recomputed, 88; 10,000 tasks are the other 43"
+    "Dagster with its PostgreSQL storage takes 104 MB, the supabase client 46, pandas, with which every tick "
+    "recomputes the bars of one symbol, 88, and the 10,000 tasks 43"
 )
 _INGEST = (
-    "with one row a symbol in a statement the log gets a row for each row of bars, where a run of one symbol needs one "
-    "in all"
+    "with one row per symbol in a statement, the invalidation log gets one row per bar; consecutive bars of one symbol "
+    "share a single row"
 )
 _YEAR = (
-    "near the goal (1.43 to 1.48 in five runs); storing takes 1.1 s (0.37 of it the foreign key, as in "
-    "plain SQL), computing 0.8, deciding and handing over 0.3, seven steps over REST 0.3; plain SQL keeps no cursor "
-    "and no lease"
+    "near the goal (1.43 to 1.48 in five runs); storing takes 1.1 s (0.37 of it the foreign key, as in plain SQL), "
+    "computing 0.8, deciding and passing on 0.3, seven steps over REST 0.3; plain SQL keeps no cursor and no lease"
 )
 
 _EACH = ("125x30d", "1000x2d", "20x30d")
@@ -41,48 +42,47 @@ def _catalogue() -> list[Figure]:
     found = [
         Figure(
             "tick_10000",
-            "10,000 due 5m tasks in one run, from select to close, over REST",
-            "three calls a task, 8 threads",
+            "10,000 due 5m tasks in one run, from select_due to close_run, over REST",
+            "three calls per task, 8 threads",
             ticks,
             Goal("value", "<=", 5),
             why_missed=(
-                "the database takes two of the seconds (below); Dagster, JSON and HTTP take the others, 11 steps "
-                "with a call for leases, bars and the end each"
+                "two seconds are spent in the database (below), the rest in Dagster, JSON and HTTP: 11 steps with one "
+                "call each for the leases, the bars and the outcomes"
             ),
         ),
         Figure(
             "tick_10000_against_calls",
             "the same in tasks/s",
-            "three calls a task, 8 threads",
+            "three calls per task, 8 threads",
             ticks,
             Goal("ratio", ">=", 30),
             why_missed=(
-                "the three calls keep both cores busy with 253 tasks/s; 30 times that would be 10,000 tasks in "
-                "1.3 s, less than the database alone needs"
+                "the three calls keep both cores busy at 253 tasks/s; 30 times that would be 10,000 tasks in 1.3 s, "
+                "less than the database alone needs"
             ),
         ),
         Figure(
             "tick_10000_database",
-            "of it in the database",
-            "plain insert of as many ready rows",
+            "database time of that run",
+            "plain insert of as many ready-made rows",
             ticks,
             Goal("value", "<=", 1.5),
             why_missed=(
-                "select 0.6 s (half of it judges the same windows that catch-up computes again later, under the "
-                "lease), start 0.13, catch-up 0.8, finish 0.28; 80 us of catch-up a window where a call of many "
-                "windows a task takes 17: here the cursor, the log and the answer of each task are paid for one "
-                "window"
+                "selection takes 0.6 s (half of it evaluates windows that catch-up computes again under the lease), "
+                "start 0.13, catch-up 0.8, finish 0.28. Catch-up takes 80 us per window, against 17 us with many "
+                "windows per task: each window here bears the whole cost of its task's cursor, log and result"
             ),
         ),
         Figure(
             "hour_peak_10000_database",
             "full hour, 30,000 tasks of 5m, 15m and 1h, in the database",
-            "plain insert of as many ready rows",
+            "plain insert of as many ready-made rows",
             ticks,
             Goal("value", "<=", 3),
             why_missed=(
-                "three times the tasks of the tick above at the same cost each; nothing in it grows faster than "
-                "the tasks"
+                "three times the tasks of the tick above at the same cost per task; nothing grows faster than the "
+                "number of tasks"
             ),
         ),
         Figure(
@@ -124,13 +124,13 @@ def _catalogue() -> list[Figure]:
             ),
             Figure(
                 f"upsert_against_insert_of_ready_rows_{shape}",
-                f"catch-up with all that it computes, {shape}",
+                f"the same, {shape}",
                 "INSERT ... SELECT of its ready-made rows, same indexes and foreign key",
                 catch_up,
             ),
             Figure(
                 f"catch_up_again_{shape}",
-                f"the same windows again, nothing has changed, no row written, {shape}",
+                f"the same windows again, unchanged, no row written, {shape}",
                 "the first time",
                 catch_up,
                 Goal("ratio", ">=", 2),
@@ -151,7 +151,7 @@ def _catalogue() -> list[Figure]:
     found += [
         Figure(
             "year_fill",
-            "a year of 1m bars (525,600) to five timeframes, the work of one run without Dagster",
+            "a year of 1m bars (525,600) to five timeframes, one backfill without Dagster",
             "plain SQL, the same rows into the same table",
             "test_bench_year.py",
             Goal("ratio", "<=", 1.5),
@@ -159,14 +159,14 @@ def _catalogue() -> list[Figure]:
         ),
         Figure(
             "year_backfill",
-            "the whole run, which also stores 1,825 partitions' events",
+            "the whole Dagster run, which also stores the events of 1,825 partitions",
             "plain SQL, the same rows into the same table",
             "test_bench_year.py",
         ),
         Figure(
             "year_backfill_pace",
             "the same in windows/s",
-            "100 windows a task every five minutes",
+            "100 windows per task every five minutes",
             "test_bench_year.py",
             Goal("ratio", ">=", 100),
         ),
@@ -181,12 +181,12 @@ def _catalogue() -> list[Figure]:
                 heal,
                 Goal("value", "<=", 10) if history.startswith("512") else Goal("ratio", "<=", 1.3),
             ),
-            Figure(f"due_one_late_bar_{history}", f"finding it, {words}", "one symbol, 3 days", heal),
+            Figure(f"due_one_late_bar_{history}", f"selecting it, {words}", "one symbol, 3 days", heal),
             Figure(f"put_one_late_bar_{history}", f"storing it, {words}", "one symbol, 3 days", heal),
         ]
     for symbols in (50, 1000, 10_000):
         for what, words, bound in (
-            ("batch", "10,000 new rows a statement", 0.85),
+            ("batch", "10,000 new rows per statement", 0.85),
             ("batch_again", "the same rows again", 0.85),
             ("single_rows", "row by row", 0.65),
         ):
@@ -217,20 +217,20 @@ def _catalogue() -> list[Figure]:
         ),
         Figure(
             "run_worker_pss",
-            "peak PSS of it (libraries shared with the code server counted in part)",
+            "its peak PSS (libraries shared with the code server are counted in part)",
             "20 tasks",
             "test_bench_processes.py",
         ),
         Figure(
             "slot_to_first_call",
-            "slot of the schedule to the run's first call, warm code server",
+            "from the scheduled minute to the run's first call, warm code server",
             "dagster dev with its defaults",
             "test_bench_processes.py",
             Goal("ratio", "<=", 0.5),
             why_missed=(
-                "0.42 in one run and 0.57 in another: dagster dev takes 7.7 to 9.8 s, ours 3.9 to 4.4; importing our "
-                "definitions is 0.7 of them, the others are the daemon's look at the schedule, storing the run and "
-                "starting its process"
+                "0.42 in one run and 0.57 in another: dagster dev takes 7.7 to 9.8 s, this instance 3.9 to 4.4. Of "
+                "these, importing the definitions takes 0.7 s; the rest is the daemon evaluating the schedule, storing "
+                "the run and starting its process"
             ),
         ),
     ]

@@ -1,4 +1,4 @@
-"""docs/performance.md: what was measured, against what, and whether the goal is reached; and the curves beside it."""
+"""The page docs/performance.md: each figure with its baseline and goal, reasons for missed goals, growth curves."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,25 +8,27 @@ from agg_pipeline_tests.bench.figures import Figure, Measured
 
 INTRODUCTION = """# Performance
 
-Written by `make bench`. {machine}, the embedded server as it is shipped, fsync on.
+Written by `make bench` on {machine}, with the embedded server in its default configuration (fsync on).
 
-Each figure is measured against a baseline in the same run, in rounds that take turns; value and baseline are medians
-over the rounds, the ratio is the median of the ratios of the rounds (five or more). The machine is shared: ratios hold,
-seconds are upper bounds, and less than 15 % is noise. `make bench ARGS=agg_pipeline_tests/bench/test_bench_NAME.py`
-repeats the figures of one file (last column) and leaves the others as they were; all of it takes about half an hour.
+Each figure is measured against a baseline in the same run, in five or more alternating rounds. Value and baseline are
+the medians over the rounds; the ratio is the median of the rounds' ratios. The machine is shared, so the seconds are
+upper bounds; the ratios hold, and less than 15 % of difference is noise. `make bench` takes about half an hour; `make
+bench ARGS=agg_pipeline_tests/bench/test_bench_NAME.py` measures the figures of one file (last column) and keeps the
+others. Goals that are not reached are listed with the reason below the table.
 """
 CURVES = """
 ## Growth
 
 ![growth](growth.png)
 
-Left: a tick of one 5m task per symbol, in the database. Middle: the same for 50 symbols, and one late bar, as history
-grows from 6 to 600 hours. Right: windows/s of one task by the windows of a call.
+Left: database time of a tick with one 5m task per symbol, by number of symbols. Middle: the same for 50 symbols, and
+for one late bar, as the history grows from 6 to 600 hours. Right: windows/s of one task, by number of windows in a
+call.
 """
 
 
 def write(path: Path, found: Sequence[Measured], *, machine: str) -> None:
-    """Write the page, and the picture where there are points and matplotlib."""
+    """Write the page, and the picture if there are points and matplotlib is installed."""
     newest = {m.bench: m for m in found if m.at is None}
     missed = [f for f in FIGURES.values() if f.goal and f.bench in newest and not f.goal.is_reached(newest[f.bench])]
     lines = [
@@ -36,7 +38,7 @@ def write(path: Path, found: Sequence[Measured], *, machine: str) -> None:
         *(_row(figure, newest.get(figure.bench)) for figure in FIGURES.values()),
     ]
     if reasons := _reasons(missed):
-        lines += ["", "Not reached, and why:", "", *reasons]
+        lines += ["", "Goals that are not reached, and why:", "", *reasons]
     text = "\n".join(lines) + "\n"
     curves = [m for m in found if m.at is not None]
     if curves and _draw(path.with_name("growth.png"), curves):
@@ -46,7 +48,7 @@ def write(path: Path, found: Sequence[Measured], *, machine: str) -> None:
 
 
 def _reasons(missed: Sequence[Figure]) -> list[str]:
-    """One line a reason, behind all figures that it holds for."""
+    """One line per reason, with all figures that it explains."""
     whats: dict[str, list[str]] = {}
     for figure in missed:
         if figure.why_missed:
