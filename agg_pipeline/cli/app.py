@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar
 import typer
 from dotenv import load_dotenv
 from rich.console import Console
+from rich.markup import escape
 
 from agg_pipeline.database.migrate import MigrationError
 from agg_pipeline.embedded import EmbeddedError
@@ -54,7 +55,7 @@ def command(name: str, *, hidden: bool = False) -> Callable[[Callable[P, R]], Ca
             try:
                 return function(*args, **kwargs)
             except _KNOWN as exc:
-                errors.print(f"[bold red]Error:[/] {exc}", soft_wrap=True, highlight=False)
+                errors.print(f"[bold red]Error:[/] {escape(str(exc))}", soft_wrap=True, highlight=False)
                 raise typer.Exit(1) from None
 
         app.command(name, hidden=hidden)(guarded)

@@ -1,4 +1,4 @@
-"""The lock of the folder that `up` holds, and who holds it."""
+"""The lock that `up` holds on its folder, and which process holds it."""
 
 import contextlib
 import fcntl
@@ -11,12 +11,13 @@ from typing import TextIO
 import typer
 
 from agg_pipeline.cli.app import console
+from agg_pipeline.embedded.files import Layout
 
 
 @contextlib.contextmanager
 def sole_owner(root: Path) -> Iterator[Callable[[dict[str, object]], None]]:
-    """Hold the folder for the life of `up`; who comes second is told who holds it."""
-    root.mkdir(parents=True, exist_ok=True)
+    """Hold the folder while `up` runs; gives a function that announces facts about it. A second `up` exits with 0."""
+    Layout.of(root).make()
     with (root / "up.lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -39,7 +40,7 @@ def sole_owner(root: Path) -> Iterator[Callable[[dict[str, object]], None]]:
 
 
 def holder_of(root: Path) -> dict[str, object] | None:
-    """Facts about the running `up` of this folder, or None."""
+    """What the `up` that runs in this folder has announced (pid, ui); None if none runs."""
     with contextlib.suppress(FileNotFoundError), (root / "up.lock").open("r+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,5 +1,6 @@
 """The command up."""
 
+import contextlib
 import os
 import signal
 import time
@@ -12,10 +13,11 @@ from agg_pipeline.cli.app import command, console
 from agg_pipeline.cli.instance_lock import sole_owner
 from agg_pipeline.cli.target import ROOT, connect, is_hosted
 from agg_pipeline.database.migrate import migrate
-from agg_pipeline.embedded import Stack, start, stop
-from agg_pipeline.embedded.dagster_services import dagster_services, free_port
+from agg_pipeline.embedded import Stack, supervised
+from agg_pipeline.embedded.dagster_services import start_dagster
 from agg_pipeline.settings import load_settings
 
+POLL_S = 0.5
 Root = Annotated[Path, typer.Option(help="Folder of the embedded stack: data, logs, secrets.")]
 
 
@@ -25,38 +27,40 @@ def up(
     host: Annotated[str, typer.Option(help="Address of the Dagster UI.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port of the Dagster UI; 0 takes a free one.", min=0, max=65535)] = 3000,
 ) -> None:
-    """Start everything: database, REST API, Dagster's UI and daemon with the schedule. Ctrl-C ends all of it."""
+    """Start everything: database, REST API, Dagster's UI and daemon with the schedule. Ctrl-C stops all of it."""
     settings = load_settings()
     hosted = is_hosted(settings.env_name)
     if hosted:
-        with connect(root):  # a project that cannot be used is one line here, and a failed run every five minutes later
+        with connect(root):  # an unusable project is one line here, instead of a failed run every five minutes
             pass
-    with sole_owner(root) as announce:
+    # Dagster keeps its runs in PostgreSQL, so a hosted project needs a database here too, unless Dagster has its own.
+    needs_database = not hosted or not os.environ.get("DAGSTER_POSTGRES_URL")
+    with sole_owner(root) as announce, contextlib.ExitStack() as services:
         signal.signal(signal.SIGTERM, _interrupt)
         try:
-            environment, where = {}, "hosted Supabase project."
-            if not hosted or not os.environ.get("DAGSTER_POSTGRES_URL"):
+            if needs_database:
                 console.print("Starting the database ...")
-                stack = start(root)  # with a hosted project too: Dagster keeps its runs in it
+            supervisor, stack = services.enter_context(supervised(root, database=needs_database))
+            environment, where = {}, "hosted Supabase project."
+            if stack is not None:
                 environment["DAGSTER_POSTGRES_URL"] = stack.dagster_dsn
                 if not hosted:
                     migrate(stack.dsn)
                     environment, where = stack.environment(), describe_stack(stack)
             console.print("Starting Dagster ...")
-            with dagster_services(root, environment, host=host, port=port or free_port()) as services:
-                announce({"pid": os.getpid(), "ui": services.url})
-                console.print(f"[bold]Dagster UI[/]  {services.url}", highlight=False)
-                console.print(f"Environment {settings.env_name.value}, {where}", highlight=False)
-                console.print("The schedule ticks on minutes 1, 6, ..., 56. Load bars: agg-pipeline load FILE.")
-                console.print("Ctrl-C stops everything.")
-                while True:
-                    time.sleep(0.5)
-                    for name in services.revive():
-                        console.print(f"The {name} ended by itself and was started again; see {root / 'logs'}.")
+            dagster = start_dagster(supervisor, environment, host=host, port=port)
+            announce({"pid": os.getpid(), "ui": dagster.url})
+            console.print(f"[bold]Dagster UI[/]  {dagster.url}", highlight=False)
+            console.print(f"Environment {settings.env_name.value}, {where}", highlight=False)
+            console.print("The schedule ticks on minutes 1, 6, ..., 56. Load bars: agg-pipeline load FILE.")
+            console.print("Ctrl-C stops everything.")
+            while True:
+                time.sleep(POLL_S)
+                for name in supervisor.restarted():
+                    log = supervisor.layout.log(name)
+                    console.print(f"{name} ended by itself and was started again; see {log}.", soft_wrap=True)
         except KeyboardInterrupt:
             console.print("Stopping ...")
-        finally:
-            stop(root)
     console.print("Stopped. Data stays in the folder.")
 
 

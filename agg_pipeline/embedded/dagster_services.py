@@ -1,88 +1,115 @@
-"""Dagster's own processes beside the embedded stack: code server, webserver, daemon."""
+"""Dagster's processes: code server, webserver and daemon, under the supervisor of a folder."""
 
 import contextlib
-import ctypes
 import os
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 import sysconfig
-import time
-import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from agg_pipeline.embedded.errors import EmbeddedError
+from agg_pipeline.embedded.files import prepare_log
+from agg_pipeline.embedded.ports import accepts_connections, answers_ok, free_port
+from agg_pipeline.embedded.stack import supervised
+from agg_pipeline.embedded.supervisor.client import SupervisorClient
+from agg_pipeline.embedded.supervisor.protocol import ServiceOrder
 
 START_TIMEOUT_S = 120.0
-_STOP_TIMEOUT_S = 20.0
-_SHORT_LIFE_S = 60.0
-_FAILED_STARTS = 3
-
-
-@dataclass
-class Service:
-    """One of Dagster's processes, with what it takes to start it again."""
-
-    name: str
-    command: list[str]
-    environment: dict[str, str]
-    log: Path
-    process: subprocess.Popen[bytes] | None = None
-    started: float = 0.0
-    failed_starts: int = 0
-
-    def start(self) -> subprocess.Popen[bytes]:
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=_prepare_child,
-            )
-        self.started = time.monotonic()
-        return self.process
-
-    def has_ended(self) -> bool:
-        return self.process is not None and self.process.poll() is not None
+STOP_GRACE_S = 20.0
+STEADY_S = 60.0
+MAX_SHORT_LIVES = 3
+DEFINITIONS = "agg_pipeline.definitions"
 
 
 @dataclass(frozen=True)
-class Services:
-    """Dagster's running processes."""
+class DagsterServices:
+    """Dagster's running processes: where the UI is, and the supervisor that restarts them."""
 
     url: str
-    services: list[Service]
+    supervisor: SupervisorClient
+    orders: dict[str, ServiceOrder]  # by name: code-server, webserver, daemon
 
-    def alive(self) -> bool:
-        return not any(service.has_ended() for service in self.services)
+    def pid(self, name: str) -> int:
+        """Pid of one of them; 0 while it does not run."""
+        return self.supervisor.status().services[name].pid
 
-    def revive(self) -> list[str]:
-        """Start again what has ended by itself; the names. EmbeddedError if it ends again and again."""
-        ended = [service for service in self.services if service.has_ended()]
-        for service in ended:
-            lasted_s = time.monotonic() - service.started
-            service.failed_starts = service.failed_starts + 1 if lasted_s < _SHORT_LIFE_S else 0
-            if service.failed_starts == _FAILED_STARTS:
-                raise EmbeddedError(f"The {service.name} ends again and again.", remedy=f"See {service.log}.")
-            service.start()
-        return [service.name for service in ended]
+
+def start_dagster(
+    supervisor: SupervisorClient,
+    environment: dict[str, str],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    module: str = DEFINITIONS,
+) -> DagsterServices:
+    """Start code server, webserver and daemon and wait until the UI answers.
+
+    Args:
+        environment: variables that they get besides those of this process. Secrets go this way and no other.
+        port: of the UI; 0 takes a free one.
+        module: Python module of the definitions.
+
+    Raises:
+        EmbeddedError: one of them does not start; with the last lines of its log.
+    """
+    home = dagster_home(supervisor.layout.root)
+    code_port, ui_port = free_port(), port or free_port()
+    workspace = home / "workspace.yaml"
+    workspace.write_text(
+        yaml.safe_dump(
+            {"load_from": [{"grpc_server": {"host": "127.0.0.1", "port": code_port, "location_name": "agg_pipeline"}}]}
+        )
+    )
+    commands = {
+        "code-server": [
+            "dagster", "code-server", "start", "-m", module, "-h", "127.0.0.1", "-p", str(code_port),
+        ],
+        "webserver": ["dagster-webserver", "-h", host, "-p", str(ui_port), "-w", str(workspace)],
+        "daemon": ["dagster-daemon", "run", "-w", str(workspace)],
+    }  # fmt: skip
+    env = os.environ | environment | {"DAGSTER_HOME": str(home)}
+    orders = {
+        name: ServiceOrder(
+            name=name,
+            argv=[_script(program), *arguments],
+            env=env,
+            log=str(prepare_log(supervisor.layout.log(name))),
+            cwd=os.getcwd(),  # modules and relative paths in settings are found from here
+            has_children=True,  # the code server's gRPC server and run workers
+            stop_signal=int(signal.SIGINT),
+            grace_s=STOP_GRACE_S,
+            steady_s=STEADY_S,
+            max_short_lives=MAX_SHORT_LIVES,
+        )
+        for name, (program, *arguments) in commands.items()
+    }
+    supervisor.run(orders["code-server"])
+    _wait(supervisor, "code-server", lambda: accepts_connections(code_port))
+    supervisor.run(orders["webserver"])
+    supervisor.run(orders["daemon"])
+    _wait(supervisor, "webserver", lambda: answers_ok(ui_port, "/server_info", host))
+    return DagsterServices(f"http://{host}:{ui_port}", supervisor, orders)
+
+
+@contextlib.contextmanager
+def dagster_services(
+    root: Path, environment: dict[str, str], *, module: str = DEFINITIONS
+) -> Iterator[DagsterServices]:
+    """Dagster without a database of its own, in a folder of its own: ``environment`` names the database."""
+    with supervised(root, database=False) as (supervisor, _):
+        yield start_dagster(supervisor, environment, module=module)
 
 
 def dagster_home(root: Path) -> Path:
-    """The instance's folder, with the project's dagster.yaml in it as it is now."""
+    """The instance's folder below ``root``, with the current dagster.yaml of the project in it."""
     home = (root / "dagster_home").absolute()
     home.mkdir(parents=True, exist_ok=True)
     package = Path(__file__).parents[1]
-    # In a checkout it lies beside the package, in a wheel inside.
+    # A wheel has it inside the package, a checkout beside it.
     config = next((p for p in (package / "dagster.yaml", package.parent / "dagster.yaml") if p.exists()), None)
     if config is None:
         raise EmbeddedError("dagster.yaml is missing.", remedy="Install the package again, or work in a full checkout.")
@@ -90,112 +117,14 @@ def dagster_home(root: Path) -> Path:
     return home
 
 
-@contextlib.contextmanager
-def dagster_services(
-    root: Path, environment: dict[str, str], *, host: str, port: int, module: str = "agg_pipeline.definitions"
-) -> Iterator["Services"]:
-    """Code server, webserver and daemon, ready; all are gone when the block ends, or when this process dies.
-
-    Args:
-        environment: variables that they get besides ours; secrets go this way and no other.
-        port: of the webserver.
-        module: of the definitions.
-    """
-    home, logs = dagster_home(root), root / "logs"
-    logs.mkdir(exist_ok=True)
-    code_port = free_port()
-    workspace = home / "workspace.yaml"
-    workspace.write_text(
-        yaml.safe_dump(
-            {"load_from": [{"grpc_server": {"host": "127.0.0.1", "port": code_port, "location_name": "agg_pipeline"}}]}
-        )
-    )
-    env = os.environ | environment | {"DAGSTER_HOME": str(home)}
-    commands = {
-        "code-server": [
-            "dagster", "code-server", "start", "-m", module, "-h", "127.0.0.1", "-p", str(code_port),
-        ],
-        "webserver": ["dagster-webserver", "-h", host, "-p", str(port), "-w", str(workspace)],
-        "daemon": ["dagster-daemon", "run", "-w", str(workspace)],
-    }  # fmt: skip
-    services = [
-        Service(name, [_script(program), *arguments], env, logs / f"{name}.log")
-        for name, (program, *arguments) in commands.items()
-    ]
-    url = f"http://{host}:{port}"
-    try:
-        code_server, webserver, daemon = services
-        code_server.start()
-        _wait(code_server, lambda: _accepts("127.0.0.1", code_port))
-        webserver.start()
-        daemon.start()
-        _wait(webserver, lambda: _answers(f"{url}/server_info"))
-        yield Services(url, services)
-    finally:
-        stop(service.process for service in reversed(services) if service.process is not None)
-
-
-def stop(processes: Iterable[subprocess.Popen[bytes]]) -> None:
-    """End processes with their children: asked first, then made to."""
-    waiting = list(processes)
-    for process in waiting:
-        _signal(process, signal.SIGINT)
-    deadline = time.monotonic() + _STOP_TIMEOUT_S
-    for process in waiting:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(max(0.1, deadline - time.monotonic()))
-        _signal(process, signal.SIGKILL)
-        process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port: int = s.getsockname()[1]
-        return port
-
-
 def _script(name: str) -> str:
-    """A program of the environment that we run in, whatever PATH says."""
+    """A program of the environment that this process runs in; PATH may name another one."""
     path = Path(sysconfig.get_path("scripts")) / name
     if not path.exists():
         raise EmbeddedError(f"{path} is missing.", remedy="Install the package with its dependencies again.")
     return str(path)
 
 
-def _signal(process: subprocess.Popen[bytes], number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, number)
-
-
-def _prepare_child() -> None:
-    """A killed `up` must not leave a daemon behind that goes on launching ticks (Linux)."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_DFL
-    )  # a shell's background job starts with it ignored, and children inherit that
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG
-
-
-def _wait(service: Service, ready: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while not ready():
-        if service.has_ended():
-            raise EmbeddedError(f"The {service.name} ended while starting.", remedy=f"See {service.log}.")
-        if time.monotonic() > deadline:
-            raise EmbeddedError(
-                f"The {service.name} was not ready after {START_TIMEOUT_S:.0f} s.", remedy=f"See {service.log}."
-            )
-        time.sleep(0.1)
-
-
-def _accepts(host: str, port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
-        return True
-    return False
-
-
-def _answers(url: str) -> bool:
-    with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310  loopback
-        return bool(response.status == 200)
-    return False
+def _wait(supervisor: SupervisorClient, name: str, is_ready: Callable[[], bool]) -> None:
+    # One end is enough: an import that fails, or a port that is taken, would only fail again, seconds later.
+    supervisor.wait_until_ready(name, is_ready, timeout_s=START_TIMEOUT_S, max_deaths=1)

@@ -1,4 +1,4 @@
-"""The one error of the embedded stack: what failed, on what, and what to do next."""
+"""The error of this package: what failed, on what, and what to do next."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ TAIL_LINES = 15
 
 
 class EmbeddedError(RuntimeError):
-    """The embedded PostgreSQL or PostgREST could not be found, started, reached or stopped."""
+    """A service on this machine could not be found, started, reached or stopped."""
 
     def __init__(self, what: str, *, remedy: str, log: Path | None = None) -> None:
         """Compose the message.
@@ -14,7 +14,7 @@ class EmbeddedError(RuntimeError):
         Args:
             what: what failed and on what (a path, a port, a role); never a secret.
             remedy: what the reader should do next.
-            log: server log whose last lines explain more; skipped when it is missing or empty.
+            log: log whose last lines are added; left out if it is missing or empty.
         """
         message = f"{what} {remedy}"
         if log is not None and (lines := tail(log)):
@@ -23,7 +23,7 @@ class EmbeddedError(RuntimeError):
 
 
 def tail(log: Path, lines: int = TAIL_LINES) -> str:
-    """Last lines of a log, indented; empty when there is none."""
+    """The last lines of a log, indented; empty if it is missing."""
     try:
         text = log.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,27 +1,34 @@
-"""The small files of a stack's folder: locks, the secrets and ports, and what the supervisor reports."""
+"""Files in the folder of a stack: paths, locks, logs, and the secrets and ports that survive a restart."""
 
 import contextlib
 import json
 import os
 import secrets
-import socket
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from agg_pipeline.embedded.ports import free_port
+
 if sys.platform != "win32":
     import fcntl
 
 POLL_S = 0.01
+LOG_LIMIT = 5_000_000  # bytes
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Names inside a stack's folder."""
+    """Paths inside the folder of a stack."""
 
     root: Path
+
+    @classmethod
+    def of(cls, root: Path) -> "Layout":
+        """Layout of a folder given in any form; the supervisor and its services need an absolute path."""
+        return cls(root.expanduser().resolve())
 
     @property
     def data(self) -> Path:
@@ -35,27 +42,46 @@ class Layout:
 
     @property
     def status(self) -> Path:
-        """Written by the supervisor; worth something only while its lock is held."""
+        """Written by the supervisor; valid only while it holds ``supervisor_lock``."""
         return self.root / "status.json"
 
     @property
     def start_lock(self) -> Path:
-        """Held by whoever starts or stops, so that two of them take turns."""
+        """Held during a start or a stop, so that two of them never overlap."""
         return self.root / "start.lock"
 
     @property
-    def alive_lock(self) -> Path:
-        """Held by the supervisor for life: a lock, unlike a pid, cannot be stale."""
+    def supervisor_lock(self) -> Path:
+        """Held by the supervisor for its whole life: a lock, unlike a pid file, cannot be stale."""
         return self.root / "supervisor.lock"
 
-    def log(self, server: str) -> Path:
-        """Log of ``postgres``, ``postgrest`` or ``supervisor``."""
-        return self.root / "log" / f"{server}.log"
+    @property
+    def logs(self) -> Path:
+        """Folder of all logs."""
+        return self.root / "logs"
+
+    def log(self, service: str) -> Path:
+        """Log of a service, or of the supervisor."""
+        return self.logs / f"{service}.log"
+
+    def make(self) -> None:
+        """Make the folder if it is missing, closed to other users, but for root: PostgreSQL's user must pass it."""
+        if not self.root.exists():
+            self.root.mkdir(parents=True)
+            self.root.chmod(0o711 if os.geteuid() == 0 else 0o700)
+            (self.root / ".gitignore").write_text("*\n")
+        self.logs.mkdir(exist_ok=True)
+        self.logs.chmod(0o700)
 
 
 @dataclass
 class State:
-    """What must survive a restart. Only ever written with mode 0600."""
+    """Secrets and ports of a stack. Written with mode 0600 only.
+
+    Attributes:
+        db_port, api_port, admin_port: ports of PostgreSQL, PostgREST, PostgREST's readiness check; 0 if not chosen yet.
+        api_missing: why there is no PostgREST; None if there is one.
+    """
 
     db_port: int = 0
     api_port: int = 0
@@ -68,7 +94,7 @@ class State:
 
     @classmethod
     def load(cls, path: Path) -> "State | None":
-        """The stored state; None when there is none or it is unreadable."""
+        """The stored state; None if there is none or it is not readable."""
         try:
             return cls(**json.loads(path.read_text()))
         except (FileNotFoundError, ValueError, TypeError):
@@ -79,36 +105,22 @@ class State:
         write_private(path, json.dumps(asdict(self), indent=1))
 
     def choose_ports(self, *names: str) -> None:
-        """Keep each named port that is free, and replace the others."""
+        """Keep each named port that is free, and replace each that is taken."""
         for name in names:
             others = {self.db_port, self.api_port, self.admin_port} - {getattr(self, name)}
-            setattr(self, name, _free_port(getattr(self, name), others))
+            setattr(self, name, free_port(getattr(self, name), others))
 
 
-@dataclass(frozen=True)
-class Status:
-    """The supervisor's report: its pid, and per server the pid and how often it died."""
-
-    pid: int = 0
-    ready: bool = False
-    stopping: bool = False
-    servers: dict[str, dict[str, int]] = field(default_factory=dict)
-
-    @classmethod
-    def load(cls, path: Path) -> "Status":
-        """The last report; an empty one when there is none."""
-        try:
-            return cls(**json.loads(path.read_text()))
-        except (FileNotFoundError, ValueError, TypeError):
-            return cls()
-
-    def deaths(self, server: str) -> int:
-        """How often a server ended unasked."""
-        return self.servers.get(server, {}).get("deaths", 0)
+def prepare_log(log: Path) -> Path:
+    """Make a log that only its owner can read. One longer than LOG_LIMIT becomes ``<name>.log.1`` first."""
+    if log.exists() and log.stat().st_size > LOG_LIMIT:
+        log.replace(log.with_suffix(".log.1"))
+    log.touch(mode=0o600)
+    return log
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, at no moment half written or readable by others."""
+    """Replace a file in one step with one that only its owner can read."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.unlink(missing_ok=True)
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -118,7 +130,7 @@ def write_private(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path, *, timeout_s: float) -> Iterator[None]:
-    """Hold a file lock; it works between threads too, and ends with the process however it ends."""
+    """Hold a file lock, against other threads too. It ends with the process, however that ends. Raises TimeoutError."""
     deadline = time.monotonic() + timeout_s
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -132,7 +144,7 @@ def locked(path: Path, *, timeout_s: float) -> Iterator[None]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether some process holds the lock."""
+    """Whether a process holds the lock."""
     try:
         descriptor = os.open(path, os.O_RDWR)
     except FileNotFoundError:
@@ -149,15 +161,3 @@ def _try_lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _free_port(wanted: int, taken: set[int]) -> int:
-    for port in (wanted, 0):
-        # The option lets a port be reused whose last connections still linger in TIME_WAIT.
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
-            found: int = probe.getsockname()[1]
-            if found not in taken:
-                return found
-    return _free_port(0, taken)

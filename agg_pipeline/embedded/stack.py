@@ -1,4 +1,4 @@
-"""Start, attach to and stop the embedded stack: PostgreSQL and PostgREST with Supabase's roles, on loopback."""
+"""A stack on this machine: start it, attach to it, stop it."""
 
 import contextlib
 import os
@@ -14,22 +14,22 @@ from pathlib import Path
 
 import psycopg
 
-from agg_pipeline.embedded import owner
-from agg_pipeline.embedded import postgres as cluster
-from agg_pipeline.embedded import postgrest as api
+from agg_pipeline.embedded import postgres, postgrest
 from agg_pipeline.embedded.errors import EmbeddedError
-from agg_pipeline.embedded.files import POLL_S, Layout, State, Status, is_locked, locked
-from agg_pipeline.embedded.launch import launch
+from agg_pipeline.embedded.files import POLL_S, Layout, State, is_locked, locked
+from agg_pipeline.embedded.launch import launch_database
+from agg_pipeline.embedded.supervisor.client import STOP_TIMEOUT_S, SupervisorClient
+from agg_pipeline.embedded.supervisor.protocol import Status
 
 ATTACH_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
 class Stack:
-    """A running stack. Everything secret is kept out of the repr, so that no log line or failed test can show it."""
+    """A running database with its REST API. Secrets are left out of the repr, so that no log and no test shows them."""
 
     root: Path
-    api_url: str | None  # bare PostgREST, no /rest/v1; None where no PostgREST can be had
+    api_url: str | None  # of PostgREST itself, without /rest/v1; None if there is no PostgREST
     api_missing: str | None  # why api_url is None
     dsn: str = field(repr=False)  # superuser postgres, database postgres
     service_role_key: str = field(repr=False)
@@ -46,40 +46,48 @@ class Stack:
         }
 
 
-def start(root: Path, *, durable: bool = True) -> Stack:
-    """Start the stack of a folder, or attach to it if it runs.
+@contextlib.contextmanager
+def supervised(root: Path, *, database: bool = True) -> Iterator[tuple[SupervisorClient, Stack | None]]:
+    """A supervisor for the services of a folder, with or without the database; all of them stop when the block ends.
 
-    The process that starts it owns it: the servers stop when that process ends, however it ends. A process that
-    attaches does not prolong their life.
+    They also stop when this process ends in any other way.
+
+    Raises:
+        EmbeddedError: the database does not start, or another process runs the services of this folder.
+    """
+    layout = Layout.of(root)
+    with contextlib.ExitStack() as owned:
+        with _errors_explained(layout), _start_lock(layout):
+            if _attach(layout) is not None:
+                raise EmbeddedError(
+                    f"Another process runs the stack of {layout.root}.", remedy="Stop it with `agg-pipeline down`."
+                )
+            supervisor = owned.enter_context(_supervisor(layout))
+            stack = _launch(supervisor, durable=True) if database else None
+            supervisor.mark_ready()
+        yield supervisor, stack
+
+
+@contextlib.contextmanager
+def started(root: Path, *, durable: bool = True) -> Iterator[Stack]:
+    """The database of a folder, started or, if it runs, attached to.
+
+    The process that starts it owns it: the servers stop when the block ends or the process ends in any other way. A
+    process that attaches does not keep them running.
 
     Args:
-        root: data folder, made if missing. Data, secrets and ports in it survive.
-        durable: False turns fsync off, for tests and demonstrations: a power cut may then cost the data.
+        root: folder, made if missing. Data, secrets and ports in it survive.
+        durable: False turns fsync off, for tests and demonstrations: a power cut may then destroy the data.
     """
-    with _explained(root):
-        return _start(root, durable=durable, remove=False)
-
-
-def running(root: Path) -> Stack | None:
-    """Attach to the stack of a folder; None if it does not run or does not answer."""
-    layout = Layout(_absolute(root))
-    with _explained(root):
-        state = State.load(layout.state)
-        if state is None or not is_locked(layout.alive_lock):
-            return None
-        status = Status.load(layout.status)
-        return _stack(layout, state) if status.ready and not status.stopping and cluster.answers(state) else None
-
-
-def stop(root: Path) -> bool:
-    """Stop the stack of a folder, whoever owns it, and wait until it is down; True if something was stopped."""
-    layout = Layout(_absolute(root))
-    if not layout.start_lock.exists():
-        return False
-    with _explained(root), _turn(layout):
-        stopped = _stop_supervisor(layout)
-        owner.disown(layout.root)
-        return cluster.stop_orphan(layout.data) or stopped
+    layout = Layout.of(root)
+    with contextlib.ExitStack() as owned:
+        with _errors_explained(layout), _start_lock(layout):
+            stack = _attach(layout)
+            if stack is None:
+                supervisor = owned.enter_context(_supervisor(layout))
+                stack = _launch(supervisor, durable=durable)
+                supervisor.mark_ready()
+        yield stack
 
 
 @contextlib.contextmanager
@@ -87,59 +95,93 @@ def temporary() -> Iterator[Stack]:
     """A stack in a temporary folder, not durable; stopped and removed at the end, also if this process is killed."""
     folder = Path(tempfile.mkdtemp(prefix="agg-pipeline-"))
     if os.geteuid() == 0:
-        folder.chmod(0o711)  # our own folder: lets the unprivileged user pass, shows nothing
+        folder.chmod(0o711)  # the unprivileged user that runs PostgreSQL must pass it
+    layout = Layout.of(folder)
     try:
-        with _explained(folder):
-            stack = _start(folder, durable=False, remove=True)
-        yield stack
+        with contextlib.ExitStack() as owned:
+            with _errors_explained(layout), _start_lock(layout):
+                supervisor = owned.enter_context(_supervisor(layout, remove=True))
+                stack = _launch(supervisor, durable=False)
+                supervisor.mark_ready()
+            yield stack
     finally:
-        owner.disown(folder.resolve())
-        shutil.rmtree(folder, ignore_errors=True)  # there still, if the start failed early
+        shutil.rmtree(folder, ignore_errors=True)  # still there if the start failed before the supervisor's
 
 
-def _start(root: Path, *, durable: bool, remove: bool) -> Stack:
-    if sys.platform == "win32":
-        raise EmbeddedError("The embedded stack needs Linux or macOS.", remedy="Use WSL, or a Supabase project.")
-    layout = Layout(_absolute(root))
-    if not layout.root.exists():
-        layout.root.mkdir(parents=True)
-        layout.root.chmod(0o711 if os.geteuid() == 0 else 0o700)
-        (layout.root / ".gitignore").write_text("*\n")
-    layout.log("").parent.mkdir(mode=0o700, exist_ok=True)
-    with _turn(layout):
-        return _attach(layout) or _stack(layout, launch(layout, durable=durable, remove=remove))
+def running(root: Path) -> Stack | None:
+    """The stack of a folder, whoever owns it; None if it does not run or does not answer."""
+    layout = Layout.of(root)
+    with _errors_explained(layout):
+        state = State.load(layout.state)
+        if state is None or not is_locked(layout.supervisor_lock):
+            return None
+        status = Status.load(layout.status)
+        is_up = status.ready and not status.stopping and "postgres" in status.services
+        return _stack(layout, state) if is_up and postgres.answers(state) else None
+
+
+def stop(root: Path) -> bool:
+    """Stop all services of a folder, whoever owns them, and wait until they have ended; False if none ran."""
+    layout = Layout.of(root)
+    if not layout.start_lock.exists():
+        return False
+    with _errors_explained(layout), _start_lock(layout):
+        stopped = _stop_supervisor(layout)
+        return postgres.stop_orphan(layout.data) or stopped
+
+
+@contextlib.contextmanager
+def _supervisor(layout: Layout, *, remove: bool = False) -> Iterator[SupervisorClient]:
+    """A new supervisor, stopped at the end. The caller holds the start lock at the beginning."""
+    supervisor = SupervisorClient(layout, remove=remove)
+    try:
+        yield supervisor
+    finally:
+        supervisor.close()
+        postgres.stop_orphan(layout.data)  # a server is left only if the supervisor was killed, and not on Linux
+
+
+def _launch(supervisor: SupervisorClient, *, durable: bool) -> Stack:
+    return _stack(supervisor.layout, launch_database(supervisor, durable=durable))
 
 
 def _attach(layout: Layout) -> Stack | None:
-    """Wait for a stack that is alive: ready, being restarted by its supervisor, or on its way down (None)."""
-    deadline = time.monotonic() + ATTACH_TIMEOUT_S
-    while is_locked(layout.alive_lock):
-        state = State.load(layout.state)
-        stack = running(layout.root) if state is not None else None
-        if stack is not None and state is not None and (stack.api_url is None or api.is_ready(state)):
-            return stack
-        if time.monotonic() > deadline:
-            dead = "postgres" if state is None or not cluster.answers(state) else "postgrest"
+    """The stack of a running supervisor, once it answers; None if there is no supervisor or it ends meanwhile."""
+    began = time.monotonic()
+    while is_locked(layout.supervisor_lock):
+        state, status = State.load(layout.state), Status.load(layout.status)
+        if status.ready and not status.stopping and "postgres" not in status.services:
             raise EmbeddedError(
-                f"The stack of {layout.root} runs, but {dead} has not answered for {ATTACH_TIMEOUT_S:.0f} s.",
-                remedy="Stop it and start again.",
-                log=layout.log(dead),
+                f"Process {status.pid} runs services without a database in {layout.root}.",
+                remedy="Stop it with `agg-pipeline down`.",
+            )
+        stack = running(layout.root) if state is not None else None
+        if stack is not None and state is not None and (stack.api_url is None or postgrest.is_ready(state)):
+            return stack
+        waited_s = time.monotonic() - began
+        if waited_s > (STOP_TIMEOUT_S if status.stopping else ATTACH_TIMEOUT_S):
+            silent = "postgres" if state is None or not postgres.answers(state) else "postgrest"
+            raise EmbeddedError(
+                f"The stack of {layout.root} runs, but {silent} has not answered for {waited_s:.0f} s.",
+                remedy="Stop it with `agg-pipeline down` and start again.",
+                log=layout.log(silent),
             )
         time.sleep(POLL_S)
     return None
 
 
 def _stop_supervisor(layout: Layout) -> bool:
-    if not is_locked(layout.alive_lock):
+    """Signal the supervisor and wait for its end; False if there is none."""
+    if not is_locked(layout.supervisor_lock):
         return False
-    deadline = time.monotonic() + cluster.STOP_GRACE_S + 30
-    asked = False
-    while is_locked(layout.alive_lock):
-        # The pid is the lock holder's own word, and the lock is still held: no other process can have it by now.
-        if not asked and (pid := Status.load(layout.status).pid):
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    signalled = False
+    while is_locked(layout.supervisor_lock):
+        # The holder of the lock wrote this pid and still holds the lock, so no other process can have the pid.
+        if not signalled and (pid := Status.load(layout.status).pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
-            asked = True
+            signalled = True
         if time.monotonic() > deadline:
             raise EmbeddedError(
                 f"The stack of {layout.root} does not stop.", remedy="See the log.", log=layout.log("supervisor")
@@ -149,38 +191,38 @@ def _stop_supervisor(layout: Layout) -> bool:
 
 
 @contextlib.contextmanager
-def _explained(root: Path) -> Iterator[None]:
-    """Give what the operating system or the database refuses a folder and a remedy."""
+def _errors_explained(layout: Layout) -> Iterator[None]:
+    """Turn errors of the operating system and the database into EmbeddedError with folder and remedy."""
     try:
         yield
     except (OSError, subprocess.SubprocessError, psycopg.Error) as exc:
         raise EmbeddedError(
-            f"The stack of {root} failed: {type(exc).__name__}: {exc}.",
+            f"The stack of {layout.root} failed: {type(exc).__name__}: {exc}.",
             remedy="Check free space, the rights on the folder, and that you are the user who made it.",
         ) from exc
 
 
 @contextlib.contextmanager
-def _turn(layout: Layout) -> Iterator[None]:
+def _start_lock(layout: Layout) -> Iterator[None]:
+    """Make the folder and hold its start lock."""
+    if sys.platform == "win32":
+        raise EmbeddedError("The embedded stack needs Linux or macOS.", remedy="Use WSL, or a Supabase project.")
+    layout.make()
     try:
-        with locked(layout.start_lock, timeout_s=2 * ATTACH_TIMEOUT_S):
+        with locked(layout.start_lock, timeout_s=STOP_TIMEOUT_S):
             yield
     except TimeoutError as exc:
         raise EmbeddedError(f"{exc}.", remedy="Another start or stop of this stack hangs; end it first.") from exc
 
 
-def _absolute(root: Path) -> Path:
-    return root.expanduser().resolve()
-
-
 def _stack(layout: Layout, state: State) -> Stack:
-    dagster = cluster.url(state, user="dagster", database="dagster")
+    dagster = postgres.url(state, user="dagster", database="dagster")
     return Stack(
         root=layout.root,
         api_url=None if state.api_missing else f"http://127.0.0.1:{state.api_port}",
         api_missing=state.api_missing,
-        dsn=cluster.url(state),
-        service_role_key=api.service_role_key(state.jwt_secret),
+        dsn=postgres.url(state),
+        service_role_key=postgrest.service_role_key(state.jwt_secret),
         jwt_secret=state.jwt_secret,
         dagster_dsn=dagster.replace("postgresql://", "postgresql+psycopg2://"),  # without a driver SQLAlchemy guesses
     )

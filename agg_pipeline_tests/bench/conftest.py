@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from agg_pipeline.database.migrate import migrate
-from agg_pipeline.embedded import Stack, start, stop
+from agg_pipeline.embedded import Stack, started
 from agg_pipeline_tests.bench import page
 from agg_pipeline_tests.bench.catalogue import FIGURES
 from agg_pipeline_tests.bench.figures import Record, machine, measured
@@ -36,11 +36,10 @@ def stack() -> Iterator[Stack]:
     folder = Path(tempfile.mkdtemp(prefix="agg-bench-"))
     folder.chmod(0o711)
     try:
-        started = start(folder / "stack")
-        migrate(started.dsn)
-        yield started
+        with started(folder / "stack") as stack:
+            migrate(stack.dsn)
+            yield stack
     finally:
-        stop(folder / "stack")
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import datetime as dt
 import os
+import signal
 import statistics
 import sysconfig
 import time
@@ -12,8 +13,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from agg_pipeline.embedded import Stack
-from agg_pipeline.embedded.dagster_services import Service, dagster_services, free_port, stop
+from agg_pipeline.embedded import Stack, supervised
+from agg_pipeline.embedded.dagster_services import dagster_services
+from agg_pipeline.embedded.ports import free_port
+from agg_pipeline.embedded.supervisor.protocol import ServiceOrder
 from agg_pipeline_tests.bench.conftest import Report
 from agg_pipeline_tests.bench.market import MINUTE, MONDAY, served_market
 from agg_pipeline_tests.conftest import open_gateway
@@ -39,11 +42,9 @@ def test_memory_of_a_run_worker_at_10_000_tasks(stack: Stack, tmp_path: Path, re
     with (
         served_market(stack, SYMBOLS) as market,
         empty_storage(stack, tmp_path / "empty"),
-        dagster_services(
-            tmp_path, stack.environment() | settings, host="127.0.0.1", port=free_port(), module=MODULE
-        ) as services,
+        dagster_services(tmp_path, stack.environment() | settings, module=MODULE) as services,
     ):
-        desk, code_server = Desk(services), services.services[0]
+        desk, code_server = Desk(services.url, services), services.pid("code-server")
         peaks: dict[int, list[tuple[float, float]]] = {20: [], SYMBOLS: []}
         for n in range(3):
             for tasks, seen in peaks.items():
@@ -62,8 +63,8 @@ def test_memory_of_a_run_worker_at_10_000_tasks(stack: Stack, tmp_path: Path, re
         report(bench, max(values), "MB", baseline=max(baselines))
 
 
-def _peak(server: Service, idle: set[int], has_ended: Callable[[], bool]) -> tuple[float, float]:
-    """Highest RSS and PSS in MB of the new process below a server that grew most, until the run has ended."""
+def _peak(server: int, idle: set[int], has_ended: Callable[[], bool]) -> tuple[float, float]:
+    """Highest RSS and PSS in MB of the new process below a server (its pid) that grew most, until the run has ended."""
     rss: dict[int, float] = {}
     pss: dict[int, float] = {}
     look = time.monotonic()
@@ -81,9 +82,8 @@ def _peak(server: Service, idle: set[int], has_ended: Callable[[], bool]) -> tup
     return max(rss.values()), max(pss.values())
 
 
-def _descendants(server: Service) -> set[int]:
-    assert server.process is not None
-    found, waiting = set(), [server.process.pid]
+def _descendants(server: int) -> set[int]:
+    found, waiting = set(), [server]
     while waiting:
         pid = waiting.pop()
         for task in Path(f"/proc/{pid}/task").glob("*/children"):
@@ -124,7 +124,7 @@ def test_from_the_slot_of_the_schedule_to_the_first_call(
         pass
     ours = stack.environment() | {"ENV_NAME": "prod", "AGG_BENCH_CRON": "*/2 * * * *"}
     with (
-        dagster_services(tmp_path, ours, host="127.0.0.1", port=free_port(), module=MODULE),
+        dagster_services(tmp_path, ours, module=MODULE),
         _dagster_dev(tmp_path, stack),
     ):
         deadline = time.monotonic() + 60 * (2 * SLOTS + 6)
@@ -160,12 +160,17 @@ def _dagster_dev(root: Path, stack: Stack) -> Iterator[None]:
         "DAGSTER_HOME": str(home),
     }  # fmt: skip
     script = Path(sysconfig.get_path("scripts")) / "dagster"
-    service = Service(
-        "dagster-dev", [str(script), "dev", "-m", MODULE, "-p", str(free_port())],
-        os.environ | stack.environment() | settings, home / "dev.log",
-    )  # fmt: skip
-    process = service.start()
-    try:
+    with supervised(root / "naive_services", database=False) as (supervisor, _):
+        supervisor.run(
+            ServiceOrder(
+                name="dagster-dev",
+                argv=[str(script), "dev", "-m", MODULE, "-p", str(free_port())],
+                env=os.environ | stack.environment() | settings,
+                log=str(supervisor.layout.log("dagster-dev")),
+                cwd=os.getcwd(),
+                has_children=True,
+                stop_signal=int(signal.SIGINT),
+                grace_s=20.0,
+            )
+        )
         yield
-    finally:
-        stop([process])

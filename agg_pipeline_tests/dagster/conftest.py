@@ -10,7 +10,7 @@ from sqlalchemy import create_engine, text
 
 from agg_pipeline.definitions import build_definitions
 from agg_pipeline.embedded import Stack
-from agg_pipeline.embedded.dagster_services import dagster_services, free_port
+from agg_pipeline.embedded.dagster_services import dagster_services
 from agg_pipeline_tests.dagster.services import Desk
 
 
@@ -60,8 +60,8 @@ def desk(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Des
     root = tmp_path_factory.mktemp("dagster")
     with empty_storage(stack, root / "empty"):
         pass
-    with dagster_services(root, environment, host="127.0.0.1", port=free_port(), module=module) as services:
-        yield Desk(services)
+    with dagster_services(root, environment, module=module) as services:
+        yield Desk(services.url, services)
 
 
 def rewrite_run(stack: Stack, run_id: str, **columns: object) -> None:

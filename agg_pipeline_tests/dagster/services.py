@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from agg_pipeline.embedded.dagster_services import Services
+from agg_pipeline.embedded.dagster_services import DagsterServices
 
 PATIENCE_S = 150  # a busy machine
 T = TypeVar("T")
@@ -49,14 +49,15 @@ class Run:
 
 @dataclass(frozen=True)
 class Desk:
-    """The UI of running services."""
+    """The UI of running services; ``services`` if they are this process's own."""
 
-    services: Services
+    url: str
+    services: DagsterServices | None = None
     forgotten: frozenset[str] = frozenset()  # runs that are not to be seen
 
     def ask(self, query: str, **variables: object) -> Any:
         body = json.dumps({"query": query, "variables": variables}).encode()
-        request = urllib.request.Request(f"{self.services.url}/graphql", body, {"content-type": "application/json"})
+        request = urllib.request.Request(f"{self.url}/graphql", body, {"content-type": "application/json"})
         with urllib.request.urlopen(request, timeout=30) as response:
             answer = json.load(response)
         assert "errors" not in answer, answer["errors"]
@@ -146,7 +147,7 @@ class Desk:
         """Look again and again until something true comes back."""
         deadline = time.monotonic() + patience_s
         while not (found := come_true()):
-            assert self.services.alive(), "a Dagster process ended by itself"
+            assert not (self.services and self.services.supervisor.restarted()), "a Dagster process ended by itself"
             assert time.monotonic() < deadline, f"not within {patience_s} s: {what}"
             time.sleep(0.2)
         return found

@@ -35,7 +35,7 @@ def a_month(desk: Desk, one_gateway: AggGateway, clean: psycopg.Connection) -> p
 
 def backfill(desk: Desk, *arguments: str) -> Result:
     days = ["--from", "2026-01-05", "--to", "2026-02-03"]
-    return CliRunner().invoke(app, ["backfill", *days, "--ui", desk.services.url, *arguments])
+    return CliRunner().invoke(app, ["backfill", *days, "--ui", desk.url, *arguments])
 
 
 def test_a_month_of_three_symbols_in_one_run_delays_no_tick_beside_it(desk: Desk, a_month: psycopg.Connection) -> None:

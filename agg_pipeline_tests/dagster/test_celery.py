@@ -1,12 +1,10 @@
 """Steps done by workers of Celery: two of them, redis between, the same bars. `make test-celery`."""
 
-import contextlib
 import os
 import shutil
-import socket
+import signal
 import subprocess
 import sysconfig
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +13,13 @@ import psycopg
 import pytest
 
 from agg_pipeline.database.gateway import AggGateway
-from agg_pipeline.embedded import Stack
-from agg_pipeline.embedded.dagster_services import Service, dagster_home, free_port, stop
+from agg_pipeline.embedded import Stack, supervised
+from agg_pipeline.embedded.dagster_services import dagster_home
+from agg_pipeline.embedded.ports import accepts_connections, free_port
+from agg_pipeline.embedded.supervisor.client import SupervisorClient
+from agg_pipeline.embedded.supervisor.protocol import ServiceOrder
 from agg_pipeline_tests.dagster.conftest import empty_storage
+from agg_pipeline_tests.embedded.processes import wait_until
 from agg_pipeline_tests.oracle import assert_equals_oracle
 from agg_pipeline_tests.sql.helpers import at, put
 
@@ -27,23 +29,27 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[str]:
+def supervisor(tmp_path: Path) -> Iterator[SupervisorClient]:
+    with supervised(tmp_path / "services", database=False) as (opened, _):
+        yield opened
+
+
+def order(supervisor: SupervisorClient, name: str, argv: list[str], environment: dict[str, str]) -> ServiceOrder:
+    return ServiceOrder(
+        name=name, argv=argv, env=environment, log=str(supervisor.layout.log(name)), cwd=os.getcwd(),
+        has_children=True, stop_signal=int(signal.SIGINT), grace_s=20.0,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def broker(supervisor: SupervisorClient, tmp_path: Path) -> str:
     pytest.importorskip("dagster_celery", reason="the extra [celery] is not installed")
     redis = shutil.which("redis-server") or pytest.skip("no redis-server on this machine (apt install redis-server)")
     port = free_port()
     command = [redis, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
-    service = Service("redis", command, dict(os.environ), tmp_path / "redis.log")
-    process = service.start()
-    try:
-        deadline = time.monotonic() + 20
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                break
-            assert time.monotonic() < deadline, (tmp_path / "redis.log").read_text()
-            time.sleep(0.05)
-        yield f"redis://127.0.0.1:{port}/0"
-    finally:
-        stop([process])
+    supervisor.run(order(supervisor, "redis", command, dict(os.environ)))
+    supervisor.wait_until_ready("redis", lambda: accepts_connections(port), timeout_s=20, max_deaths=1)
+    return f"redis://127.0.0.1:{port}/0"
 
 
 def test_two_workers_share_a_run(
@@ -51,6 +57,7 @@ def test_two_workers_share_a_run(
     clean: psycopg.Connection,
     one_gateway: AggGateway,
     tmp_path: Path,
+    supervisor: SupervisorClient,
     broker: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -77,20 +84,13 @@ def test_two_workers_share_a_run(
         str(ROOT / "deploy/celery.yaml"),
         "-n",
     ]
-    workers = [
-        Service(n, [*command, n, "--", "--concurrency", "1"], environment, tmp_path / f"{n}.log")
-        for n in ("one", "two")
-    ]
-    processes = [worker.start() for worker in workers]
-    try:
-        done = subprocess.run(
-            [str(SCRIPTS / "dagster"), "job", "execute", "-m", "agg_pipeline.definitions", "-j", "agg_master"],
-            env=environment, capture_output=True, text=True, timeout=240, check=False,
-        )  # fmt: skip
-    finally:
-        stop(processes)
-    logs = {worker.name: worker.log.read_text() for worker in workers}
-    assert done.returncode == 0, done.stderr[-2000:] + "".join(logs.values())[-2000:]
+    for name in ("one", "two"):
+        supervisor.run(order(supervisor, name, [*command, name, "--", "--concurrency", "1"], environment))
+    done = subprocess.run(
+        [str(SCRIPTS / "dagster"), "job", "execute", "-m", "agg_pipeline.definitions", "-j", "agg_master"],
+        env=environment, capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
     monkeypatch.setenv("DAGSTER_POSTGRES_URL", stack.dagster_dsn)
     with dg.DagsterInstance.from_config(str(home)) as instance:
         (run,) = instance.get_runs()
@@ -100,7 +100,7 @@ def test_two_workers_share_a_run(
         4  # one symbol's five tasks each: side by side, a parent could come before its child and wait for the next run
     )
     assert len(steps) == len(set(steps)) == 2 + 2 * units
-    counts = {name: log.count("succeeded in") for name, log in logs.items()}
-    assert sum(counts.values()) == len(steps)
-    assert min(counts.values()) > 0, f"one of the workers did nothing: {counts}"
+    logs = [supervisor.layout.log(name) for name in ("one", "two")]
+    wait_until(lambda: sum(log.read_text().count("succeeded in") for log in logs) == len(steps))
+    assert all("succeeded in" in log.read_text() for log in logs), "one of the workers did nothing"
     assert assert_equals_oracle(clean)["S3", "5m"] == 12

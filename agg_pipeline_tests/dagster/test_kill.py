@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agg_pipeline.database.migrate import migrate
-from agg_pipeline.embedded import Stack, start, stop
+from agg_pipeline.embedded import Stack, started
 from agg_pipeline_tests.dagster.killing import History, start_tick
 from agg_pipeline_tests.embedded.processes import crash
 
@@ -19,11 +19,9 @@ SEED = int(os.environ.get("AGG_SEED", "1"))
 @pytest.fixture
 def own_stack(tmp_path: Path) -> Iterator[Stack]:
     """Durable, as a user's is: what was committed must be there after the kill."""
-    root = tmp_path / "stack"
-    stack = start(root)
-    migrate(stack.dsn)
-    yield stack
-    stop(root)
+    with started(tmp_path / "stack") as stack:
+        migrate(stack.dsn)
+        yield stack
 
 
 def test_the_process_of_a_run_is_killed(own_stack: Stack) -> None:
@@ -60,7 +58,8 @@ def test_postgresql_is_killed(own_stack: Stack) -> None:
         process.join(180)
         assert process.exitcode in (0, 1), f"the run ended with {process.exitcode}"
         failed += process.exitcode
-        start(own_stack.root)  # attaches, and waits until both servers answer
+        with started(own_stack.root):  # attaches, and waits until both servers answer
+            pass
         bars = history.recover()
         print(f"kill {n + 1} (seed {SEED}): exit code {process.exitcode}, {bars} bars are right")
     print(f"{KILLS} kills, {killed_at_work} of them in a tick, {failed} runs failed, the others went on, {bars} bars")

@@ -7,7 +7,7 @@ import psycopg
 
 from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.embedded import Stack
-from agg_pipeline.embedded.dagster_services import dagster_services, free_port
+from agg_pipeline.embedded.dagster_services import dagster_services
 from agg_pipeline.market.timeframes import Timeframe, window_start
 from agg_pipeline_tests.dagster.conftest import empty_storage
 from agg_pipeline_tests.dagster.services import Desk
@@ -31,8 +31,8 @@ def test_the_daemon_runs_a_scheduled_tick(
         pass
     environment = stack.environment() | {"ENV_NAME": "prod", "TASKS_PER_STEP": "2"}
     module = "agg_pipeline_tests.dagster.every_minute"
-    with dagster_services(tmp_path, environment, host="127.0.0.1", port=free_port(), module=module) as services:
-        desk = Desk(services)
+    with dagster_services(tmp_path, environment, module=module) as services:
+        desk = Desk(services.url, services)
         done = desk.wait(lambda: [run for run in desk.runs() if run.has_ended], "a slot of the schedule")
         run = done[-1]
         assert run.status == "SUCCESS"

@@ -1,5 +1,6 @@
 """Real servers for the tests of the embedded stack: a shared one to ask, a folder to start, kill and start again."""
 
+import contextlib
 import shutil
 import sys
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agg_pipeline import embedded
-from agg_pipeline_tests.embedded.processes import OwnerProcess
+from agg_pipeline_tests.embedded.processes import OwnerProcess, Starter
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded stack needs a POSIX system")
 
@@ -24,8 +25,8 @@ def asked() -> Iterator[embedded.Stack]:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder that has been started once, so that the tests pay for initdb once; a path to stumble over."""
     root = tmp_path_factory.mktemp("with spaces and 'quotes'") / ("long " * 24).strip() / "stack"
-    embedded.start(root, durable=False)
-    embedded.stop(root)
+    with embedded.started(root, durable=False):
+        pass
     yield root
     embedded.stop(root)
     shutil.rmtree(root)
@@ -37,6 +38,12 @@ def root(made: Path) -> Iterator[Path]:
     embedded.stop(made)
     yield made
     embedded.stop(made)
+
+
+@pytest.fixture
+def start() -> Iterator[Starter]:
+    with contextlib.ExitStack() as exits:
+        yield Starter(exits)
 
 
 @pytest.fixture

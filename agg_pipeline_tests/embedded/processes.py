@@ -19,18 +19,31 @@ import httpx
 import psycopg
 
 from agg_pipeline import embedded
-from agg_pipeline.embedded.files import Layout, Status
+from agg_pipeline.embedded.files import Layout
+from agg_pipeline.embedded.supervisor.protocol import Status
 
 REPOSITORY = Path(__file__).parents[2]
 OWN_UNTIL_KILLED = """
-import sys, threading, pathlib
+import contextlib, sys, threading, pathlib
 from agg_pipeline import embedded
-starter = threading.Thread(target=embedded.start, args=(pathlib.Path(sys.argv[1]),), kwargs={"durable": False})
-starter.start()
-starter.join()  # the thread that started the servers is gone, and they must not go with it
-print("up", flush=True)
-sys.stdin.read()
+stack = embedded.started(pathlib.Path(sys.argv[1]), durable=False)
+with contextlib.ExitStack() as exits:
+    starter = threading.Thread(target=exits.enter_context, args=(stack,))
+    starter.start()
+    starter.join()  # the thread that started the servers is gone, and they must not go with it
+    print("up", flush=True)
+    sys.stdin.read()
 """
+
+
+class Starter:
+    """Starts the stack of a folder as often as a test wants; what it started stops with it."""
+
+    def __init__(self, exits: contextlib.ExitStack) -> None:
+        self._exits = exits
+
+    def __call__(self, root: Path, *, durable: bool = False) -> embedded.Stack:
+        return self._exits.enter_context(embedded.started(root, durable=durable))
 
 
 class OwnerProcess:
@@ -71,11 +84,18 @@ class OwnerProcess:
 def pids(root: Path) -> dict[str, int]:
     """Pids of supervisor, postgres and postgrest, as the supervisor reports them, and of PostgreSQL's own processes."""
     status = Status.load(Layout(root.resolve()).status)
-    found = {"supervisor": status.pid} | {name: server["pid"] for name, server in status.servers.items()}
-    children = Path(f"/proc/{found['postgres']}/task/{found['postgres']}/children")
-    if children.exists():
-        found |= {f"postgres child {pid}": int(pid) for pid in children.read_text().split()}
+    found = {"supervisor": status.pid} | {name: service.pid for name, service in status.services.items()}
+    if "postgres" in found:
+        found |= {f"postgres child {pid}": pid for pid in children(found["postgres"])}
     return found
+
+
+def children(pid: int) -> list[int]:
+    """Pids of a process's children; none where the system does not list them."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
 
 
 def is_alive(pid: int) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from agg_pipeline import embedded
 from agg_pipeline.embedded import postgres_binary as binaries
 from agg_pipeline.embedded import postgrest_binary
-from agg_pipeline_tests.embedded.processes import is_alive, pids
+from agg_pipeline_tests.embedded.processes import Starter, is_alive, pids
 
 
 def test_pg_bin_wins_and_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,11 +55,13 @@ def test_without_postgrest_the_database_is_offered(monkeypatch: pytest.MonkeyPat
     assert not any(is_alive(pid) for pid in processes.values())
 
 
-def test_a_broken_postgrest_is_an_error_with_its_log(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_postgrest_is_an_error_with_its_log(
+    root: Path, monkeypatch: pytest.MonkeyPatch, start: Starter
+) -> None:
     """One that is there but does not run is a mistake to be told, not to be worked around."""
     monkeypatch.setenv("POSTGREST_BIN", shutil.which("false") or "/bin/false")
     with pytest.raises(embedded.EmbeddedError, match=r"postgrest of .* did not start"):
-        embedded.start(root, durable=False)
+        start(root)
     assert embedded.running(root) is None
 
 

@@ -21,6 +21,7 @@ from agg_pipeline.embedded.postgrest_binary import find_postgrest
 from agg_pipeline.embedded.privilege import NAMESPACE, choose_identity
 from agg_pipeline_tests.embedded.processes import (
     REPOSITORY,
+    Starter,
     api_answers,
     pids,
     wait_until_gone,
@@ -44,7 +45,7 @@ def modes(folder: Path) -> list[int]:
 
 
 @as_root
-def test_root_starts_in_an_open_and_in_a_closed_folder(open_folder: Path, root: Path) -> None:
+def test_root_starts_in_an_open_and_in_a_closed_folder(open_folder: Path, root: Path, start: Starter) -> None:
     """As an unprivileged user where it may pass, in a user namespace where it may not; no mode changes outside."""
     root = shutil.copytree(root, open_folder / "stack")  # initdb in a closed folder has been run by the fixture
     stacks = []
@@ -52,7 +53,7 @@ def test_root_starts_in_an_open_and_in_a_closed_folder(open_folder: Path, root: 
         for mode, by_root in ((0o755, False), (0o700, True), (0o755, False)):
             open_folder.chmod(mode)
             before = modes(open_folder)
-            stacks.append(embedded.start(root, durable=False))
+            stacks.append(start(root))
             assert (Layout(root).data.stat().st_uid == 0) is by_root
             assert api_answers(stacks[-1])
             assert modes(open_folder) == before
@@ -66,7 +67,9 @@ def test_root_starts_in_an_open_and_in_a_closed_folder(open_folder: Path, root: 
 
 
 @as_root
-def test_root_without_namespaces_and_with_closed_programs(open_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_root_without_namespaces_and_with_closed_programs(
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch, start: Starter
+) -> None:
     """The last resort: a copy of the wheel's programs inside the stack's folder."""
     monkeypatch.delenv("PG_BIN", raising=False)
     wheel = find_postgres(18).bin_dir.parent.parent
@@ -85,7 +88,7 @@ def test_root_without_namespaces_and_with_closed_programs(open_folder: Path, mon
     monkeypatch.setenv("PATH", str(tools))  # no unshare
     monkeypatch.setenv("POSTGREST_BIN", "/none")
     root = open_folder / "stack"
-    with psycopg.connect(embedded.start(root, durable=False).dsn) as connection:
+    with psycopg.connect(start(root).dsn) as connection:
         assert connection.execute("show server_version_num").fetchone() >= ("180000",)  # type: ignore[operator]
     embedded.stop(root)
     assert choose_identity(find_postgres(18), root, Layout(root).data).bin_dir.is_relative_to(root)
@@ -104,7 +107,7 @@ def test_the_namespace_is_used_only_for_a_closed_folder(open_folder: Path, tmp_p
 
 
 @as_root
-def test_an_ordinary_user(open_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ordinary_user(open_folder: Path, monkeypatch: pytest.MonkeyPatch, start: Starter) -> None:
     """Somebody with no home, no rights and no root helpers starts, uses and loses a stack like anyone."""
     nobody = pwd.getpwnam("nobody")
     python = next((path for path in (sys.executable, "/usr/bin/python3") if runs_for(nobody, path)), None)
@@ -119,9 +122,9 @@ def test_an_ordinary_user(open_folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     code = """
 import json, pathlib, sys
 from agg_pipeline import embedded
-stack = embedded.start(pathlib.Path("stack"), durable=False)
-print(json.dumps([str(stack.root), stack.api_url, stack.api_missing]), flush=True)
-sys.stdin.read()
+with embedded.started(pathlib.Path("stack"), durable=False) as stack:
+    print(json.dumps([str(stack.root), stack.api_url, stack.api_missing]), flush=True)
+    sys.stdin.read()
 """
     process = subprocess.Popen(
         [python, "-c", code],
@@ -144,7 +147,7 @@ sys.stdin.read()
     process.communicate()
     wait_until_gone(processes)
     monkeypatch.setenv("POSTGREST_BIN", str(open_folder / "postgrest"))
-    again = embedded.start(Path(root), durable=False)  # root takes over, as the user whose data it is
+    again = start(Path(root))  # root takes over, as the user whose data it is
     try:
         assert api_answers(again)
         assert Layout(again.root).data.stat().st_uid == nobody.pw_uid

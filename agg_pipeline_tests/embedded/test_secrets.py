@@ -7,7 +7,7 @@ import pytest
 
 from agg_pipeline import embedded
 from agg_pipeline.embedded.files import Layout, State
-from agg_pipeline_tests.embedded.processes import pids
+from agg_pipeline_tests.embedded.processes import Starter, pids
 
 
 def secrets_of(stack: embedded.Stack) -> list[str]:
@@ -33,8 +33,8 @@ def test_not_in_a_repr(asked: embedded.Stack) -> None:
 def test_not_in_a_command_line_or_a_log(asked: embedded.Stack) -> None:
     """Both are read by others: every user may list processes."""
     listed = subprocess.run(["ps", "-ww", "-eo", "args"], check=True, capture_output=True, text=True).stdout
-    logged = "".join(log.read_text() for log in (asked.root / "log").iterdir())
-    assert "supervise.py" in listed
+    logged = "".join(log.read_text() for log in Layout(asked.root).logs.iterdir())
+    assert "embedded/supervisor" in listed
     assert "ready to accept connections" in logged
     assert not any(secret in listed + logged for secret in secrets_of(asked))
 
@@ -44,7 +44,7 @@ def test_files_are_private(asked: embedded.Stack) -> None:
     layout = Layout(asked.root)
     for path in (layout.state, layout.status, layout.log("postgres"), layout.log("postgrest")):
         assert path.stat().st_mode & 0o077 == 0, path
-    for folder in (layout.data, layout.log("postgres").parent):
+    for folder in (layout.data, layout.logs):
         assert folder.stat().st_mode & 0o077 == 0, folder
     assert asked.root.stat().st_mode & 0o066 == 0
     assert not any(path.name.startswith(".password") for path in asked.root.iterdir())
@@ -71,7 +71,7 @@ def test_environment_names_what_the_pipeline_reads(asked: embedded.Stack) -> Non
     assert environment["DAGSTER_POSTGRES_URL"] == asked.dagster_dsn
 
 
-def test_an_error_names_what_failed_and_shows_the_log(root: Path) -> None:
+def test_an_error_names_what_failed_and_shows_the_log(root: Path, start: Starter) -> None:
     """A broken setting of the user's: the reason is in the message, no secret is."""
     state, settings = State.load(Layout(root).state), Layout(root).data / "postgresql.conf"
     assert state is not None
@@ -79,7 +79,7 @@ def test_an_error_names_what_failed_and_shows_the_log(root: Path) -> None:
     settings.write_text(good + "\nno_such_setting = 1\n")
     try:
         with pytest.raises(embedded.EmbeddedError, match="no_such_setting") as failed:
-            embedded.start(root, durable=False)
+            start(root)
     finally:
         settings.write_text(good)
     assert str(root) in str(failed.value)

@@ -11,7 +11,7 @@ import pytest
 import stamina
 
 from agg_pipeline.database.migrate import migrate
-from agg_pipeline.embedded import Stack, start, stop
+from agg_pipeline.embedded import Stack, started
 from agg_pipeline_tests.faults.proxy import Proxy
 from agg_pipeline_tests.faults.table import Row, page, table
 from agg_pipeline_tests.faults.world import World
@@ -37,14 +37,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
 @pytest.fixture(scope="session")
 def fault_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Durable, as a user's is: what was committed must be there after a kill."""
-    root = tmp_path_factory.mktemp("faults") / "stack"
-    stack = start(root)
-    if stack.api_url is None:
-        stop(root)
-        pytest.skip(f"no PostgREST on this machine: {stack.api_missing}")
-    migrate(stack.dsn)
-    yield stack
-    stop(root)
+    with started(tmp_path_factory.mktemp("faults") / "stack") as stack:
+        if stack.api_url is None:
+            pytest.skip(f"no PostgREST on this machine: {stack.api_missing}")
+        migrate(stack.dsn)
+        yield stack
 
 
 @pytest.fixture(scope="session")

@@ -14,10 +14,11 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from agg_pipeline.embedded import Stack
-from agg_pipeline.embedded.dagster_services import Service, dagster_services, free_port
+from agg_pipeline.embedded import Stack, supervised
+from agg_pipeline.embedded.dagster_services import DagsterServices, dagster_services
 from agg_pipeline_tests.dagster.conftest import empty_storage
 from agg_pipeline_tests.dagster.services import Desk, Run
+from agg_pipeline_tests.embedded.processes import wait_until
 from agg_pipeline_tests.faults.judge import Verdict, judged
 from agg_pipeline_tests.faults.table import Row
 from agg_pipeline_tests.faults.world import World
@@ -31,8 +32,8 @@ pytestmark = pytest.mark.thorough
 @contextlib.contextmanager
 def desk_of(stack: Stack, home: Path) -> Iterator[Desk]:
     environment = stack.environment() | {"ENV_NAME": "prod"}
-    with dagster_services(home, environment, host="127.0.0.1", port=free_port(), module=MODULE) as services:
-        yield Desk(services)
+    with dagster_services(home, environment, module=MODULE) as services:
+        yield Desk(services.url, services)
 
 
 @pytest.fixture(scope="module")
@@ -51,13 +52,16 @@ def desk(running: Desk) -> Desk:
     return dataclasses.replace(running, forgotten=frozenset(run.run_id for run in running.runs()))
 
 
-def kill(desk: Desk, name: str) -> Service:
-    """kill -9 of one of Dagster's processes, and of nothing that it has started."""
-    (service,) = [one for one in desk.services.services if one.name == name]
-    assert service.process
-    service.process.kill()
-    service.process.wait()
-    return service
+def services_of(desk: Desk) -> DagsterServices:
+    assert desk.services
+    return desk.services
+
+
+def kill(desk: Desk, name: str) -> None:
+    """kill -9 of one of Dagster's processes, and of nothing that it has started; the supervisor starts it again."""
+    services = services_of(desk)
+    os.kill(services.pid(name), signal.SIGKILL)
+    wait_until(lambda: services.supervisor.restarted() == [name])
 
 
 @contextlib.contextmanager
@@ -103,7 +107,6 @@ def test_daemon_killed(world: World, desk: Desk) -> None:
     with table_locked(world):
         run_id = start_one(world, desk)
         kill(desk, "daemon")
-    assert desk.services.revive() == ["daemon"]
     note(world, desk, "daemon killed", "kill -9 while a run is at work; started again")
     assert desk.run(run_id).status == "SUCCESS", "a run needs no daemon"
 
@@ -112,7 +115,6 @@ def test_code_server_killed(world: World, desk: Desk) -> None:
     with table_locked(world):
         start_one(world, desk)
         kill(desk, "code-server")
-    assert desk.services.revive() == ["code-server"]
     note(world, desk, "code server killed", "kill -9 while a run is at work; started again")
 
 
@@ -125,7 +127,6 @@ def test_code_server_and_worker_killed(world: World, desk: Desk) -> None:
         kill(desk, "code-server")
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    assert desk.services.revive() == ["code-server"]
 
     def noticed_and_the_next_tick() -> None:
         desk.wait(lambda: desk.run(run_id).has_ended, "the dead run is noticed")
@@ -138,16 +139,12 @@ def test_code_server_and_worker_killed(world: World, desk: Desk) -> None:
 
 def test_two_daemons_on_one_storage(world: World, desk: Desk, tmp_path: Path) -> None:
     """A second one by mistake: each run that a sensor wants is still started once."""
-    (daemon,) = [one for one in desk.services.services if one.name == "daemon"]
-    twin = Service("twin", daemon.command, daemon.environment, tmp_path / "twin.log")
-    twin.start()
-    try:
+    with supervised(tmp_path, database=False) as (supervisor, _):
+        supervisor.run(
+            dataclasses.replace(services_of(desk).orders["daemon"], log=str(supervisor.layout.log("daemon")))
+        )
         desk.launch_when_possible({"max_windows": 5})
         runs = note(world, desk, "two daemons on one storage", "a second dagster-daemon beside the first")
-    finally:
-        assert twin.process
-        os.killpg(twin.process.pid, signal.SIGKILL)
-        twin.process.wait()
     keys = Counter(run.tags["dagster/run_key"] for run in runs if "dagster/run_key" in run.tags)
     assert keys, "no sensor started a run"
     assert set(keys.values()) == {1}

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from agg_pipeline.database.migrate import migrate
-from agg_pipeline.embedded import Stack, start, stop
+from agg_pipeline.embedded import started
 from agg_pipeline_tests.embedded.processes import wait_until
 from agg_pipeline_tests.faults.proxy import Proxy
 from agg_pipeline_tests.faults.world import World
@@ -109,17 +109,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def small_world(small_disk: Path, world: World) -> Iterator[World]:
     """The world on a stack of that disk."""
-    root = small_disk / "stack"
-    stack: Stack = start(root)
-    try:
+    with started(small_disk / "stack") as stack:
         migrate(stack.dsn)
         with Proxy(int((stack.api_url or "").rsplit(":", 1)[1])) as proxy:
             small = World(stack, proxy, world.instance, world.table, world.tries)
             small.begin()
             small.news()
             yield small
-    finally:
-        stop(root)
 
 
 class Filler:

@@ -15,7 +15,8 @@ from agg_pipeline.aggregation.outcomes import TaskOutcome
 from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.database.transport import open_transport
 from agg_pipeline.embedded import Stack
-from agg_pipeline.embedded.files import Layout, Status
+from agg_pipeline.embedded.files import Layout
+from agg_pipeline.embedded.supervisor.protocol import Status
 from agg_pipeline.orchestration.jobs import build_job
 from agg_pipeline.orchestration.resources import SupabaseResource
 from agg_pipeline.orchestration.sensors.release import build_release_sensor
@@ -135,7 +136,7 @@ class World:
 
     def deaths(self, server: str) -> int:
         """How often the supervisor saw it end unasked."""
-        return Status.load(Layout(self.stack.root).status).deaths(server)
+        return Status.load(Layout(self.stack.root).status).services[server].deaths
 
     @contextmanager
     def gateway(self) -> Iterator[AggGateway]:

@@ -13,7 +13,6 @@ import pytest
 
 from agg_pipeline.definitions import build_definitions
 from agg_pipeline.embedded import Stack
-from agg_pipeline.embedded.dagster_services import Services
 from agg_pipeline.embedded.files import Layout, State
 from agg_pipeline.embedded.postgrest import sign_token
 from agg_pipeline_tests.dagster.services import Desk
@@ -57,7 +56,7 @@ class Scene:
                 ).fetchall()
                 for (table,) in tables:
                     texts += [row for (row,) in db.execute(f"select t::text from {table} t")]
-        logs = [*self.root.rglob("*"), *(self.stack.root / "log").iterdir()]
+        logs = [*self.root.rglob("*"), *Layout(self.stack.root).logs.iterdir()]
         texts += [path.read_text(errors="replace") for path in logs if path.is_file() and path.suffix != ".lock"]
         texts.append(subprocess.run(["ps", "-ww", "-eo", "args"], check=True, capture_output=True, text=True).stdout)
         return "\n".join(texts)
@@ -80,7 +79,7 @@ def scene(scratch: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             if line.startswith("Ctrl-C"):
                 break
         (url,) = [line.split()[-1] for line in said if line.startswith("Dagster UI")]
-        yield Scene(scratch, root, environment, Desk(Services(url, [])), said)
+        yield Scene(scratch, root, environment, Desk(url), said)
     finally:
         up.terminate()
         up.communicate(timeout=60)

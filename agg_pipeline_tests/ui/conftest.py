@@ -12,7 +12,7 @@ from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import BrowserContext
 
 from agg_pipeline.embedded import Stack
-from agg_pipeline.embedded.dagster_services import dagster_services, free_port
+from agg_pipeline.embedded.dagster_services import dagster_services
 from agg_pipeline.market.timeframes import Timeframe, window_start
 from agg_pipeline_tests.conftest import TABLES, open_gateway
 from agg_pipeline_tests.dagster.conftest import empty_storage
@@ -40,8 +40,8 @@ def desk(chromium: str, stack: Stack, tmp_path_factory: pytest.TempPathFactory) 
         pass
     environment = stack.environment() | {"ENV_NAME": "prod"}
     module = "agg_pipeline_tests.dagster.by_hand"
-    with dagster_services(root, environment, host="127.0.0.1", port=free_port(), module=module) as services:
-        yield Desk(services)
+    with dagster_services(root, environment, module=module) as services:
+        yield Desk(services.url, services)
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +75,7 @@ def open_browser(
 
     @contextlib.contextmanager
     def opened(name: str) -> Iterator[Browser]:
-        browser = Browser(context.new_page(), desk.services.url, pictures)
+        browser = Browser(context.new_page(), desk.url, pictures)
         try:
             yield browser
         finally:
