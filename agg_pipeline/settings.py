@@ -1,16 +1,21 @@
 """What an operator sets: environment, run limits, where the databases are.
 
 Read from environment variables by the names that the predecessor's workers used, with their defaults. Nothing is read
-at import: a test or a second code server can set other values first.
+at import, and nothing is written to the environment: child processes get their variables when they are started.
 """
 
 import datetime as dt
 import os
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from dotenv import dotenv_values
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+ENV_FILE = ".env"
+"""File with variables, in the working directory; `.env.example` documents them."""
 
 
 class SettingsError(ValueError):
@@ -26,10 +31,10 @@ class Environment(StrEnum):
     PROD = "PROD"
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Limits of a run; each field is the environment variable of the same name in upper case."""
 
-    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     env_name: Environment = Field(Environment.DEV, description="dev, test, stage or prod.")
     job_name: str = Field("agg-master", min_length=1, description="Name of the job in ops_runlog.")
@@ -77,19 +82,28 @@ class Settings(BaseSettings):
         return value.lower() if isinstance(value, str) else value
 
 
+def variables() -> Mapping[str, str]:
+    """Environment variables of this process and, where they are not set, those of ENV_FILE. Read-only."""
+    from_file = {name: value for name, value in dotenv_values(ENV_FILE).items() if value is not None}
+    return MappingProxyType(from_file | os.environ)
+
+
 def load_settings() -> Settings:
     """Settings from the environment. Raises SettingsError that names each variable that is not valid."""
     try:
-        return Settings()
+        return Settings.model_validate({name.lower(): value for name, value in variables().items()})
     except ValidationError as exc:
         wrong = [f"{str(e['loc'][0]).upper()}={e['input']!r}: {e['msg']}" for e in exc.errors()]
         raise SettingsError(f"Not valid: {'; '.join(wrong)}. See .env.example for what each variable takes.") from None
 
 
-def variable_for(name: str, environment: Environment) -> str:
+def variable_for(name: str, environment: Environment, given: Mapping[str, str] | None = None) -> str:
     """The variable that holds a secret of an environment: NAME_<ENV> where it is set, else NAME.
 
     So one machine can hold four environments, and one that holds a single environment needs no suffix.
+
+    Args:
+        given: variables to choose from. Default: those of this process and of ENV_FILE.
     """
     specific = f"{name}_{environment.value}"
-    return specific if os.environ.get(specific) else name
+    return specific if (variables() if given is None else given).get(specific) else name

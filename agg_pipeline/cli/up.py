@@ -10,11 +10,11 @@ import typer
 
 from agg_pipeline.cli.app import command, console
 from agg_pipeline.cli.instance_lock import sole_owner
-from agg_pipeline.cli.target import ROOT, connect, is_hosted
+from agg_pipeline.cli.target import ROOT, Target, connect, is_hosted
 from agg_pipeline.database.migrate import migrate
 from agg_pipeline.embedded import Stack, start, stop
 from agg_pipeline.embedded.dagster_services import dagster_services, free_port
-from agg_pipeline.settings import load_settings
+from agg_pipeline.settings import load_settings, variables
 
 Root = Annotated[Path, typer.Option(help="Folder of the embedded stack: data, logs, secrets.")]
 
@@ -34,14 +34,15 @@ def up(
     with sole_owner(root) as announce:
         signal.signal(signal.SIGTERM, _interrupt)
         try:
-            environment, where = {}, "hosted Supabase project."
-            if not hosted or not os.environ.get("DAGSTER_POSTGRES_URL"):
+            environment, where = dict(variables()), "hosted Supabase project."
+            if not hosted or not environment.get("DAGSTER_POSTGRES_URL"):
                 console.print("Starting the database ...")
                 stack = start(root)  # with a hosted project too: Dagster keeps its runs in it
                 environment["DAGSTER_POSTGRES_URL"] = stack.dagster_dsn
                 if not hosted:
                     migrate(stack.dsn)
-                    environment, where = stack.environment(), describe_stack(stack)
+                    environment = dict(Target.of_stack(stack, settings.env_name).variables)
+                    where = describe_stack(stack)
             console.print("Starting Dagster ...")
             with dagster_services(root, environment, host=host, port=port or free_port()) as services:
                 announce({"pid": os.getpid(), "ui": services.url})

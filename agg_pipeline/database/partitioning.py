@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import LiteralString
 
 import psycopg
-import stamina
+import tenacity
 from psycopg import sql
 
 from agg_pipeline.database.migrate import MigrationError
@@ -123,9 +123,14 @@ def _switch(db: psycopg.Connection, table: LiteralString, until: dt.datetime) ->
     next gap: a tick reads these tables in many orders, and must not be the one that is called off. Each try waits
     longer, for on a slow machine the calls of a tick take longer, too.
     """
-    for attempt in stamina.retry_context(on=_IN_USE, attempts=200, wait_initial=0.1, wait_max=1.0, timeout=PATIENCE_S):
+    for attempt in tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(_IN_USE),
+        stop=tenacity.stop_after_delay(PATIENCE_S),
+        wait=tenacity.wait_random(0.1, 1.0),
+        reraise=True,
+    ):
         with attempt, db.transaction():
-            wait_ms = min(100 + 100 * attempt.num, 800)
+            wait_ms = min(100 + 100 * attempt.retry_state.attempt_number, 800)
             db.execute("select set_config('lock_timeout', %s, true)", [f"{wait_ms}ms"])
             db.execute(SWITCH.read_bytes())
             db.execute("select public._agg_partition_switch(%s, %s)", [table, until])

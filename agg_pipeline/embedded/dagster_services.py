@@ -19,6 +19,9 @@ import yaml
 
 from agg_pipeline.embedded.errors import EmbeddedError
 
+EVENT_BATCH_SIZE = "1000"
+"""Events that Dagster stores with one insert: else each day of a backfill costs a connection per asset."""
+
 START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 20.0
 _SHORT_LIFE_S = 60.0
@@ -110,7 +113,7 @@ def dagster_services(
             {"load_from": [{"grpc_server": {"host": "127.0.0.1", "port": code_port, "location_name": "agg_pipeline"}}]}
         )
     )
-    env = os.environ | environment | {"DAGSTER_HOME": str(home)}
+    env = {"DAGSTER_EVENT_BATCH_SIZE": EVENT_BATCH_SIZE} | os.environ | environment | {"DAGSTER_HOME": str(home)}
     commands = {
         "code-server": [
             "dagster", "code-server", "start", "-m", module, "-h", "127.0.0.1", "-p", str(code_port),

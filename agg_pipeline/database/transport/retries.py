@@ -8,7 +8,7 @@ import random
 from collections.abc import Collection
 from typing import TypeVar
 
-import stamina
+import tenacity
 from pydantic import TypeAdapter, ValidationError
 
 from agg_pipeline.database.transport import Transport
@@ -21,6 +21,7 @@ T = TypeVar("T")
 ATTEMPTS = 4
 RETRIES_END_S = 20.0
 RETRY_AFTER_MAX_S = 10.0
+FIRST_WAIT_S = 0.2
 JITTER_S = 1.0  # workers that failed together do not come back together
 
 # Believed the second time. The first may be a proxy's page, a deployment under way, an API that reads the schema anew.
@@ -41,16 +42,15 @@ def call(
     """
     doubted = False
 
-    def when(exc: Exception) -> bool | float:
-        """For stamina: never, after its own growing wait (True), or after so many seconds."""
-        if not isinstance(exc, TransientError) or exc.is_configuration or exc.code in left_to_caller:
-            return False
-        if not exc.retry_after_s:  # PostgREST begins with 0
-            return True
-        return min(exc.retry_after_s, RETRY_AFTER_MAX_S) + random.uniform(0, JITTER_S)  # noqa: S311 - no secret
+    def may_heal(exc: BaseException) -> bool:
+        return isinstance(exc, TransientError) and not exc.is_configuration and exc.code not in left_to_caller
 
-    for attempt in stamina.retry_context(
-        on=when, attempts=ATTEMPTS, timeout=RETRIES_END_S, wait_initial=0.2, wait_max=5.0, wait_jitter=JITTER_S
+    for attempt in tenacity.Retrying(
+        retry=tenacity.retry_if_exception(may_heal),
+        stop=tenacity.stop_after_attempt(ATTEMPTS) | tenacity.stop_after_delay(RETRIES_END_S),
+        wait=_wait_s,
+        before_sleep=_log_retry,
+        reraise=True,
     ):
         with attempt:
             try:
@@ -61,7 +61,7 @@ def call(
                 kind: type[GatewayError] = PermanentError if doubted else TransientError
                 doubted = True
                 raise kind(function, exc.code, exc.message, exc.hint) from None
-    raise AssertionError("stamina ends with an answer or an exception")
+    raise AssertionError("tenacity ends with an answer or an exception")
 
 
 def _answer(transport: Transport, function: str, returns: type[T], params: dict[str, object]) -> T:
@@ -73,9 +73,14 @@ def _answer(transport: Transport, function: str, returns: type[T], params: dict[
         raise TransientError(function, "shape", f"the answer is not what this package expects ({wrong})") from None
 
 
-def _log_retry(details: stamina.instrumentation.RetryDetails) -> None:
-    log.info("%s Trying again in %.1f s.", details.caused_by, details.wait_for)
+def _wait_s(state: tenacity.RetryCallState) -> float:
+    """What the server asked for, up to a limit; else 0.2 s, doubled after each attempt. Jitter on top of either."""
+    exc = state.outcome and state.outcome.exception()
+    asked = exc.retry_after_s if isinstance(exc, GatewayError) else None
+    # A server that asks for 0 s, as PostgREST does at first, has no wish.
+    wait = min(asked, RETRY_AFTER_MAX_S) if asked else FIRST_WAIT_S * 2 ** (state.attempt_number - 1)
+    return wait + random.uniform(0, JITTER_S)  # noqa: S311 - no secret
 
 
-# One plain line of our own logger instead of a structured one on standard output.
-stamina.instrumentation.set_on_retry_hooks((_log_retry,))
+def _log_retry(state: tenacity.RetryCallState) -> None:
+    log.info("%s Trying again in %.1f s.", state.outcome and state.outcome.exception(), state.upcoming_sleep)
