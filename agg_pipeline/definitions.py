@@ -1,7 +1,5 @@
 """What Dagster loads: the definitions of one environment (ENV_NAME), assembled here and decided elsewhere."""
 
-import os
-
 import dagster as dg
 
 from agg_pipeline.orchestration.assets import bar_assets, bar_checks
@@ -23,8 +21,6 @@ from agg_pipeline.settings import load_settings
 def build_definitions(*, cron_schedule: str = EVERY_5_MINUTES) -> dg.Definitions:
     """Definitions of the environment ENV_NAME. Raises SettingsError, which names each variable that is not valid."""
     settings = load_settings()
-    # Dagster then stores the materializations of a backfill with one insert per asset, not one connection per day.
-    os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "1000")
     resources = resources_for(settings.env_name)
     job, retention = build_job(settings, resources), build_retention_job(settings, resources)
     calendars = build_calendar_job(settings, resources)

@@ -1,16 +1,21 @@
 """Settings of an operator: environment, limits of a run, names of the variables that hold secrets.
 
-Read from environment variables, with the names and defaults of the predecessor's workers. Nothing is read at import, so
-that a test or a second code server can set other values first.
+Read from environment variables, with the names and defaults of the predecessor's workers. Nothing is read at import,
+and nothing is written to the environment: child processes get their variables when they are started.
 """
 
 import datetime as dt
 import os
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from dotenv import dotenv_values
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+ENV_FILE = ".env"
+"""File with variables, in the working directory; `.env.example` documents them."""
 
 
 class SettingsError(ValueError):
@@ -26,10 +31,10 @@ class Environment(StrEnum):
     PROD = "PROD"
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Settings of one environment; each field is read from the environment variable of its name in upper case."""
 
-    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     env_name: Environment = Field(Environment.DEV, description="dev, test, stage or prod.")
     job_name: str = Field("agg-master", min_length=1, description="Name of the job in ops_runlog.")
@@ -76,10 +81,16 @@ class Settings(BaseSettings):
         return value.lower() if isinstance(value, str) else value
 
 
+def variables() -> Mapping[str, str]:
+    """Environment variables of this process and, where they are not set, those of ENV_FILE. Read-only."""
+    from_file = {name: value for name, value in dotenv_values(ENV_FILE).items() if value is not None}
+    return MappingProxyType(from_file | os.environ)
+
+
 def load_settings() -> Settings:
     """Settings from environment variables. Raises SettingsError, which names each variable that is not valid."""
     try:
-        return Settings()
+        return Settings.model_validate({name.lower(): value for name, value in variables().items()})
     except ValidationError as exc:
         wrong = [f"{str(e['loc'][0]).upper()}={e['input']!r}: {e['msg']}" for e in exc.errors()]
         raise SettingsError(
@@ -87,10 +98,13 @@ def load_settings() -> Settings:
         ) from None
 
 
-def variable_for(name: str, environment: Environment) -> str:
+def variable_for(name: str, environment: Environment, given: Mapping[str, str] | None = None) -> str:
     """Name of the variable that holds a secret of an environment: NAME_<ENV> if it is set, else NAME.
 
     With the suffix one machine can serve four environments; a machine with one environment needs no suffix.
+
+    Args:
+        given: variables to choose from. Default: those of this process and of ENV_FILE.
     """
     specific = f"{name}_{environment.value}"
-    return specific if os.environ.get(specific) else name
+    return specific if (variables() if given is None else given).get(specific) else name

@@ -16,6 +16,12 @@ TABLES = (
 )
 
 
+@pytest.fixture(autouse=True)
+def no_env_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The .env of a developer's checkout may name a real project."""
+    monkeypatch.setattr("agg_pipeline.settings.ENV_FILE", "no.env")
+
+
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     """The embedded stack, migrated. Shared: tests that commit clean up with ``clean``."""

@@ -1,13 +1,11 @@
 """The command line itself: one place that turns a known failure into one readable line and exit code 1."""
 
 import functools
-import logging
 import sys
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 import typer
-from dotenv import load_dotenv
 from rich.console import Console
 from rich.markup import escape
 
@@ -16,6 +14,7 @@ from agg_pipeline.embedded import EmbeddedError
 from agg_pipeline.errors import GatewayError
 from agg_pipeline.ingest.bar_file import BarFileError
 from agg_pipeline.market.calendars import CalendarError
+from agg_pipeline.orchestration.job_process import JobProcessError
 from agg_pipeline.settings import SettingsError
 
 P = ParamSpec("P")
@@ -37,13 +36,16 @@ class CommandError(RuntimeError):
     """A command cannot do what it was asked for; the message says why and what to do."""
 
 
-_KNOWN = (CommandError, GatewayError, EmbeddedError, MigrationError, SettingsError, BarFileError, CalendarError)
-
-
-@app.callback()
-def main() -> None:
-    load_dotenv(".env")
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line per call tells an operator nothing
+_KNOWN = (
+    CommandError,
+    GatewayError,
+    EmbeddedError,
+    MigrationError,
+    SettingsError,
+    BarFileError,
+    CalendarError,
+    JobProcessError,
+)
 
 
 def command(name: str, *, hidden: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:

@@ -12,7 +12,7 @@ from agg_pipeline.market.timeframes import Timeframe
 Root = Annotated[Path, typer.Option(help="Folder of the embedded stack.")]
 DatabaseUrl = Annotated[
     str | None,
-    typer.Option(envvar="SUPABASE_DB_URL", help="postgresql:// of the owner of schema public.", show_envvar=True),
+    typer.Option(help="postgresql:// of the owner of schema public. Default: SUPABASE_DB_URL."),
 ]
 
 

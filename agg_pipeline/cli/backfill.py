@@ -16,7 +16,7 @@ from agg_pipeline.cli.instance_lock import holder_of
 from agg_pipeline.cli.target import ROOT
 from agg_pipeline.market.timeframes import LADDER
 from agg_pipeline.orchestration import tags
-from agg_pipeline.settings import load_settings
+from agg_pipeline.settings import load_settings, variables
 
 _LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) { __typename
   ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } ... on UnauthorizedError { message }
@@ -41,7 +41,7 @@ def backfill(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; show what would change.")] = False,
     ui: Annotated[
         str | None,
-        typer.Option(help="Address of the UI. Default: that of `agg-pipeline up`.", envvar="DAGSTER_UI"),
+        typer.Option(help="Address of the UI. Default: DAGSTER_UI, else that of `agg-pipeline up`."),
     ] = None,
     root: Annotated[Path, typer.Option(help="Folder of the embedded stack.")] = ROOT,
 ) -> None:
@@ -52,7 +52,7 @@ def backfill(
     if first < (earliest := load_settings().first_day):
         raise CommandError(f"--from {first} is before {earliest}, the first day that can be picked; set FIRST_DAY.")
     chosen = [parse_timeframe(name).value for name in timeframes or [t.value for t in LADDER]]
-    address = ui or (holder_of(root) or {}).get("ui")
+    address = ui or variables().get("DAGSTER_UI") or (holder_of(root) or {}).get("ui")
     if not address:
         raise CommandError(f"No Dagster: nothing runs in {root}. Start it with `agg-pipeline up`, or give --ui.")
     with httpx.Client(base_url=str(address), timeout=60, trust_env=False) as http:

@@ -11,7 +11,7 @@ import typer
 
 from agg_pipeline.cli.app import CommandError, command, console
 from agg_pipeline.cli.arguments import Root, parse_time, parse_timeframe
-from agg_pipeline.cli.target import ROOT, connect
+from agg_pipeline.cli.target import ROOT, connect, tasks_of
 from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.database.models.gaps import Gap
 from agg_pipeline.database.models.health import TaskHealth
@@ -44,9 +44,7 @@ def chart(
     if not path.parent.is_dir():
         raise CommandError(f"There is no folder {path.parent}.")
     with connect(root) as gateway:
-        tasks = gateway.health([symbol])
-        if not tasks:
-            raise CommandError(f"There are no tasks of {symbol}; `agg-pipeline status` lists all.")
+        tasks = tasks_of(gateway, [symbol])
         stop = parse_time(end, "--to") if end else _end_of_bars(tasks, wanted)
         start = parse_time(begin, "--from") if begin else stop - WINDOWS * wanted.length
         if not 0 < (stop - start) / wanted.length <= MOST:

@@ -7,9 +7,9 @@ import typer
 from rich.progress import track
 from rich.table import Table
 
-from agg_pipeline.cli.app import CommandError, command, console
+from agg_pipeline.cli.app import command, console
 from agg_pipeline.cli.arguments import Root, parse_time
-from agg_pipeline.cli.target import ROOT, connect
+from agg_pipeline.cli.target import ROOT, connect, histories
 from agg_pipeline.quality.check_results import CHECKS, RAW_CHECKS, CheckResult
 from agg_pipeline.quality.checks import check_bars
 
@@ -30,18 +30,14 @@ def check(
     since, until = begin and parse_time(begin, "--from"), end and parse_time(end, "--to")
     results: list[CheckResult] = []
     with connect(root) as gateway:
-        cursors: dict[str, dt.datetime] = {}
-        for task in gateway.health():
-            cursor = task.cursor_utc or task.first_window_utc
-            cursors[task.symbol] = max(cursor, cursors.get(task.symbol, cursor))
-        if unknown := sorted(set(symbols or []) - cursors.keys()):
-            raise CommandError(
-                f"There are no tasks of {', '.join(unknown)}. There are: {', '.join(cursors) or 'none'}."
-            )
-        for symbol in track(
-            symbols or list(cursors), "Checking", console=console, transient=True, disable=not console.is_terminal
+        for symbol, (_, cursor) in track(
+            histories(gateway, symbols).items(),
+            "Checking",
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
         ):
-            stop = until or cursors[symbol]
+            stop = until or cursor
             results += check_bars(gateway, symbol, begin=since or stop - dt.timedelta(days=DAYS), end=stop)
     for finding in (finding for result in results for finding in result.findings):
         console.print(f"{finding.severity}: {finding}", highlight=False, soft_wrap=True)

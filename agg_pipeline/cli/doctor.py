@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,11 +11,11 @@ import typer
 
 from agg_pipeline.cli.app import CommandError, command, console
 from agg_pipeline.cli.arguments import Root, parse_time
-from agg_pipeline.cli.target import ROOT, connect, is_hosted, use_target
+from agg_pipeline.cli.target import ROOT, connect, find_target, is_hosted
 from agg_pipeline.database.transport import open_transport
 from agg_pipeline.doctor import Examination, Finding, Severity, examine
 from agg_pipeline.errors import GatewayError
-from agg_pipeline.settings import load_settings, variable_for
+from agg_pipeline.settings import load_settings, variable_for, variables
 
 _STYLE = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
 
@@ -50,13 +49,12 @@ def doctor(
 def _target(database_url: str | None, root: Path) -> tuple[str, str, str]:
     """Address, key and path of the REST API. A database URL sees more and wins."""
     environment = load_settings().env_name
-    if direct := database_url or os.environ.get(variable_for("SUPABASE_DB_URL", environment)):
+    if direct := database_url or variables().get(variable_for("SUPABASE_DB_URL", environment)):
         if not direct.startswith(("postgresql://", "postgres://")):  # it may hold a password, so it is not shown
             raise CommandError("The database URL is none: write it as postgresql://user:password@host:5432/database.")
         return direct, "", ""
-    use_target(root)
-    url, key = (os.environ[variable_for(name, environment)] for name in ("SUPABASE_URL", "SUPABASE_SERVICE_ROLE_KEY"))
-    return url, key, os.environ.get(variable_for("SUPABASE_REST_PATH", environment), "/rest/v1")
+    target = find_target(root)
+    return target.url, target.key, target.rest_path
 
 
 def _access_findings() -> Iterator[Finding]:

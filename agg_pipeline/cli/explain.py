@@ -7,9 +7,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from agg_pipeline.cli.app import CommandError, command, console
+from agg_pipeline.cli.app import command, console
 from agg_pipeline.cli.arguments import Root, parse_time, parse_timeframe
-from agg_pipeline.cli.target import ROOT, connect
+from agg_pipeline.cli.target import ROOT, connect, tasks_of
 from agg_pipeline.database.models.explanation import Explanation, Revision
 from agg_pipeline.database.models.health import TaskHealth
 
@@ -24,9 +24,7 @@ def explain(
     """Explain a window: its source bars, what was expected, what was rejected, each revision with time and cause."""
     name, time = parse_timeframe(timeframe).value, parse_time(window, "WINDOW")
     with connect(root) as gateway:
-        task = next((task for task in gateway.health([symbol]) if task.timeframe == name), None)
-        if task is None:
-            raise CommandError(f"There is no task {symbol}/{name}; `agg-pipeline status` lists all.")
+        (task,) = tasks_of(gateway, [symbol], name)
         told = gateway.explain(task, time)
     console.print(f"{task} from {_time(told.from_utc)} to {_time(told.to_utc)} UTC", highlight=False, style="bold")
     console.print(verdict(told, task, dt.datetime.now(dt.UTC)), highlight=False)

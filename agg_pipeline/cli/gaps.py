@@ -8,7 +8,7 @@ from rich.table import Table
 
 from agg_pipeline.cli.app import CommandError, command, console
 from agg_pipeline.cli.arguments import Root, parse_time, parse_timeframe
-from agg_pipeline.cli.target import ROOT, connect
+from agg_pipeline.cli.target import ROOT, connect, tasks_of
 from agg_pipeline.database.models.gaps import Gap, GapReport
 from agg_pipeline.reading.pages import pages
 
@@ -33,14 +33,9 @@ def gaps(
         raise CommandError(f"--from {start:%Y-%m-%d %H:%M} is not before --to {stop:%Y-%m-%d %H:%M}.")
     name = timeframe and parse_timeframe(timeframe).value
     with connect(root) as gateway:
-        tasks = [task for task in gateway.health([symbol]) if name is None or task.timeframe == name]
-        if not tasks:
-            raise CommandError(
-                f"There is no task {symbol}{f'/{name}' if name else ''}; `agg-pipeline status` lists all."
-            )
-        reports = [gateway.gaps(tasks[0], max(start, first), min(stop, last)) for first, last in pages(start, stop)]
+        task, *_ = tasks_of(gateway, [symbol], name)
+        reports = [gateway.gaps(task, max(start, first), min(stop, last)) for first, last in pages(start, stop)]
     found = [gap for report in reports for gap in report.gaps if closed or gap.kind != "closed"]
-    task = tasks[0]
     range_of_time = f"{start:%Y-%m-%d %H:%M} to {stop:%Y-%m-%d %H:%M} UTC"
     console.print(_table(f"{task.source_timeframe} bars of {task} from {range_of_time}", found))
     console.print(_summary(reports), highlight=False)

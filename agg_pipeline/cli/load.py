@@ -1,14 +1,19 @@
 """The command load."""
 
+import datetime as dt
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
-from agg_pipeline.cli.app import CommandError, command, errors
+from agg_pipeline.cli.app import CommandError, command, console, errors
 from agg_pipeline.cli.arguments import Root, parse_time, parse_timeframe
-from agg_pipeline.cli.load_file import load_file
 from agg_pipeline.cli.target import ROOT, connect
+from agg_pipeline.database.gateway import AggGateway
+from agg_pipeline.ingest.bar_file import BarFile, Reject
+from agg_pipeline.ingest.upload import Upload, upload_file
 from agg_pipeline.market.timeframes import Timeframe
 
 
@@ -24,14 +29,45 @@ def load(
     ] = None,
     root: Root = ROOT,
 ) -> None:
-    """Load raw bars; register symbols that are new. Bad rows are listed, all others are loaded."""
+    """Load raw bars; register symbols that are new. Rows that are not valid are listed, all others are loaded."""
     base = parse_timeframe(timeframe)
     if base not in (Timeframe.M1, Timeframe.M5):
         raise CommandError(f"{base} bars are built, not loaded: raw bars are 1m or 5m.")
     begin = parse_time(start, "--start") if start else None
-    rejected = 0
     with connect(root) as gateway:
-        for path in files:
-            rejected += load_file(gateway, path, base, begin)
+        rejected = sum(_load(gateway, BarFile(path, base), begin).rejected for path in files)
     if rejected:
         errors.print(f"[yellow]{rejected} rows were not loaded; see above.[/]")
+
+
+def _load(gateway: AggGateway, file: BarFile, start: dt.datetime | None) -> Upload:
+    def show(reject: Reject) -> None:
+        errors.print(f"[yellow]{file.path.name} {escape(str(reject))}[/]", highlight=False, soft_wrap=True)
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task(file.path.name, total=file.size_bytes)
+        upload = upload_file(
+            gateway, file, start=start, on_reject=show, on_progress=lambda n: progress.update(bar, completed=n)
+        )
+    console.print(
+        f"{file.path.name}: {upload.inserted:,} bars inserted, {upload.updated:,} updated, "
+        f"{upload.unchanged:,} unchanged, {upload.rejected:,} rows rejected "
+        f"({', '.join(sorted(upload.symbols)) or 'no symbol'}).",
+        highlight=False,
+    )
+    for symbol, begins in upload.early.items():
+        _warn(
+            f"{symbol}: bars before {begins:%Y-%m-%d %H:%M} are stored but not aggregated; its tasks start then "
+            "(data_agg_state.agg_start_utc)."
+        )
+    for symbol, newest in upload.future.items():
+        _warn(
+            f"{symbol}: bars are later than now, up to {newest:%Y-%m-%d %H:%M} UTC. Are the file's times UTC? Until "
+            "then a silent feed is not noticed; docs/operations.md, The feed stopped, says how to remove them."
+        )
+    return upload
+
+
+def _warn(text: str) -> None:
+    errors.print(f"[yellow]{text}[/]", highlight=False)

@@ -27,7 +27,7 @@ def rebuild(
     """Compute built bars again, also those above them. Shows what would change; writes with --do."""
     task = Task(symbol=symbol, timeframe=parse_timeframe(timeframe).value)
     with connect(root) as gateway:
-        first, cursor = histories(gateway.health(), [symbol])[symbol]
+        first, cursor = histories(gateway, [symbol])[symbol]
         start = parse_time(begin, "--from") if begin else first
         stop = parse_time(end, "--to") if end else cursor
         parts: list[RebuildResult] = []

@@ -7,10 +7,10 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from agg_pipeline.cli.app import CommandError, command, console
+from agg_pipeline.cli.app import command, console
 from agg_pipeline.cli.arguments import Root, parse_time
 from agg_pipeline.cli.tables import rebuild_table
-from agg_pipeline.cli.target import ROOT, connect
+from agg_pipeline.cli.target import ROOT, connect, tasks_of
 from agg_pipeline.database.models.rebuild import BadCursor
 from agg_pipeline.quality.repair import KINDS, Repair, TaskDamage, repair
 
@@ -40,10 +40,8 @@ def repair_bars(
         connect(root) as gateway,
         Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
     ):
-        health = gateway.health(symbols)
-        if unknown := sorted(set(symbols or []) - {task.symbol for task in health}):
-            raise CommandError(f"There are no tasks of {', '.join(unknown)}.")
-        bar = progress.add_task("Repairing" if apply else "Looking", total=len(health))
+        tasks = tasks_of(gateway, symbols)
+        bar = progress.add_task("Repairing" if apply else "Checking", total=len(tasks))
         done = repair(gateway, symbols=symbols or (), begin=since, apply=apply, on_task=lambda: progress.advance(bar))
     _show(done, apply)
     if not apply and not done.is_sound:

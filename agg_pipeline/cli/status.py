@@ -8,10 +8,10 @@ import typer
 from rich.console import Group
 from rich.live import Live
 
-from agg_pipeline.cli.app import CommandError, command, console
+from agg_pipeline.cli.app import command, console
 from agg_pipeline.cli.arguments import Root
 from agg_pipeline.cli.tables import advice, bar_table, status_table
-from agg_pipeline.cli.target import ROOT, connect
+from agg_pipeline.cli.target import ROOT, connect, tasks_of
 from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.database.models.health import TaskHealth
 from agg_pipeline.errors import TransientError
@@ -32,7 +32,7 @@ def status(
 ) -> None:
     """One line per task: state and why, lag, backlog, how complete the last hour and day are."""
     with connect(root) as gateway:
-        tasks = _tasks(gateway, symbols)
+        tasks = tasks_of(gateway, symbols)
         health = _in_trouble(tasks) if trouble else tasks
         if as_json:
             print(json.dumps([task.model_dump(mode="json", by_alias=True) for task in health], indent=1))
@@ -51,14 +51,6 @@ def status(
                 console.print(bar_table(gateway.bar_summary(symbols), health))
 
 
-def _tasks(gateway: AggGateway, symbols: list[str] | None) -> list[TaskHealth]:
-    health = gateway.health(symbols)
-    if symbols and not health:
-        known = sorted({task.symbol for task in gateway.health()})
-        raise CommandError(f"There are no tasks of {', '.join(symbols)}. There are: {', '.join(known) or 'none'}.")
-    return health
-
-
 def _in_trouble(tasks: list[TaskHealth]) -> list[TaskHealth]:
     return [task for task in tasks if (task.state != "current" or task.reason) and not task.waits_for_task]
 
@@ -67,7 +59,7 @@ def _watch(gateway: AggGateway, symbols: list[str] | None, trouble: bool) -> Non
     with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
         while True:
             try:
-                tasks = _tasks(gateway, symbols)
+                tasks = tasks_of(gateway, symbols)
                 table = status_table(_in_trouble(tasks) if trouble else tasks)
                 live.update(Group(table, f"{time.strftime('%H:%M:%S')}, Ctrl-C ends"), refresh=True)
             except TransientError as exc:  # a database that restarts is no reason to stop looking

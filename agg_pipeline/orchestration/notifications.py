@@ -3,8 +3,9 @@
 Belongs here: what is told and through what. When to look, and what was told before: the sensor.
 """
 
+import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agg_pipeline.database.models.health import TaskHealth
@@ -60,9 +61,23 @@ def send(urls: str, title: str, text: str) -> int:
     """
     import apprise  # takes a while to load
 
-    logging.getLogger("apprise").setLevel(logging.CRITICAL)  # it names hosts and tokens
     failed = 0
-    for url in urls.replace(",", " ").split():
-        channel = apprise.Apprise()
-        failed += not (channel.add(url) and channel.notify(title=title, body=text))
+    with _silenced(apprise.logger):
+        for url in urls.replace(",", " ").split():
+            channel = apprise.Apprise()
+            failed += not (channel.add(url) and channel.notify(title=title, body=text))
     return failed
+
+
+@contextlib.contextmanager
+def _silenced(logger: logging.Logger) -> Iterator[None]:
+    """Drop what is logged meanwhile: apprise names hosts and tokens."""
+
+    def drop(record: logging.LogRecord) -> bool:
+        return False
+
+    logger.addFilter(drop)
+    try:
+        yield
+    finally:
+        logger.removeFilter(drop)

@@ -19,7 +19,7 @@ from agg_pipeline.orchestration import tags
 from agg_pipeline.orchestration.check_evaluations import asset_key
 from agg_pipeline.orchestration.metadata import day_metadata, failures_table, runlog_metadata
 from agg_pipeline.orchestration.resources import SupabaseResource
-from agg_pipeline.orchestration.run_closing import close, closed_if_terminated
+from agg_pipeline.orchestration.run_closing import close, closed_if_terminated, warn
 from agg_pipeline.orchestration.selection import SelectConfig, replayed, select, trigger_of
 from agg_pipeline.orchestration.tick_sample import Figures, read_figures, sample_checks
 from agg_pipeline.reading.wording import counted
@@ -57,8 +57,7 @@ def select_due(
 ) -> Iterator[dg.DynamicOutput[WorkUnit]]:
     """Open the run in ops_runlog and pick what is due (agg_get_due_tasks): one dynamic output per step, or none."""
     settings, now = load_settings(), replayed(config.now_utc)
-    with closed_if_terminated(context, supabase):
-        tasks = select(context, config, supabase, now)
+    tasks = select(context, config, supabase, now)
     shown = ", ".join(map(str, tasks[:LINES_SHOWN])) + (", ..." if len(tasks) > LINES_SHOWN else "")
     context.log.info("%d tasks selected: %s", len(tasks), shown or "none is due")
     for n, unit in enumerate(units(tasks, settings.tasks_per_step)):
@@ -133,6 +132,7 @@ def finish(
             )
     except GatewayError as exc:
         # The windows stand; the leases end with the run, and the next tick goes on from there.
+        context.log.debug("Traceback of the lease that could not be given back:", exc_info=True)
         outcomes = [
             o if o.failed else o.revised("transient", f"The lease could not be given back. {exc}") for o in outcomes
         ]
@@ -201,7 +201,7 @@ def _looked_at(context: dg.OpExecutionContext, what: str, otherwise: T, look: Ca
     try:
         return look()
     except Exception as exc:
-        context.log.warning("%s could not be looked at, which changes nothing about the run. %s", what, exc)
+        warn(context.log, f"{what} could not be looked at, which changes nothing about the run. {exc}")
         return otherwise
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, PrivateAttr
 
 from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.database.transport import open_transport
-from agg_pipeline.settings import Environment, variable_for
+from agg_pipeline.settings import Environment, variable_for, variables
 
 _LOOKED_AT = 100  # due tasks
 
@@ -77,17 +77,20 @@ class SupabaseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             return bool(symbols - stalled)
 
 
-def resources_for(environment: Environment) -> dict[str, object]:
+def resources_for(environment: Environment) -> dict[str, SupabaseResource]:
     """Resources of one environment. A variable with the suffix _<ENV> wins, so that prod cannot borrow dev's URL."""
     return {
         "supabase": SupabaseResource(
             environment=environment.value,
             url=dg.EnvVar(variable_for("SUPABASE_URL", environment)),
-            service_role_key=dg.EnvVar(variable_for("SUPABASE_SERVICE_ROLE_KEY", environment)),
-            rest_path=_rest_path(environment),
+            service_role_key=_key(environment),
+            rest_path=variables().get(variable_for("SUPABASE_REST_PATH", environment)) or "/rest/v1",
         )
     }
 
 
-def _rest_path(environment: Environment) -> str:
-    return dg.EnvVar(variable_for("SUPABASE_REST_PATH", environment)).get_value("/rest/v1") or "/rest/v1"
+def _key(environment: Environment) -> str:
+    """The variable of the key; nothing where a database URL with a password in it needs none."""
+    key = variable_for("SUPABASE_SERVICE_ROLE_KEY", environment)
+    url = variables().get(variable_for("SUPABASE_URL", environment)) or ""
+    return "" if url.startswith(("postgresql://", "postgres://")) and not variables().get(key) else dg.EnvVar(key)

@@ -12,7 +12,7 @@ from agg_pipeline.database.models.runs import RunReport
 from agg_pipeline.database.models.tasks import DueTask
 from agg_pipeline.errors import GatewayError
 from agg_pipeline.orchestration.resources import SupabaseResource
-from agg_pipeline.orchestration.run_closing import close_quietly
+from agg_pipeline.orchestration.run_closing import opened_run
 from agg_pipeline.settings import load_settings
 
 
@@ -45,29 +45,30 @@ def select(
     context: dg.OpExecutionContext, config: SelectConfig, supabase: SupabaseResource, now: dt.datetime | None
 ) -> list[DueTask]:
     """Open the run in ops_runlog and pick its tasks. Raises dg.Failure that says why nothing could be picked."""
-    settings, gateway, is_open = load_settings(), supabase.gateway, False
+    settings, gateway = load_settings(), supabase.gateway
     try:
         gateway.check_contract()
-        gateway.open_run(
-            context.run_id, job=settings.job_name, trigger=trigger_of(context), environment=supabase.environment
-        )
-        is_open = True
-        gateway.checkpoint(context.run_id, "cron_start", {"ts": (now or dt.datetime.now(dt.UTC)).isoformat()})
-        if config.tasks:
-            tasks = named_tasks(config.tasks, gateway)
-        else:
-            tasks = gateway.due_tasks(
-                supabase.environment,
-                now=now,
-                limit=config.max_tasks or settings.max_tasks_per_run,
-                stale_seconds=settings.running_stale_seconds,
-                symbols=config.symbols,
-                timeframes=config.timeframes,
-            )
-        gateway.checkpoint(context.run_id, "selected_due_tasks", {"task_count": len(tasks)})
+        with opened_run(
+            context,
+            supabase,
+            job=settings.job_name,
+            trigger=trigger_of(context),
+            report=RunReport.nothing_selected,
+        ):
+            gateway.checkpoint(context.run_id, "cron_start", {"ts": (now or dt.datetime.now(dt.UTC)).isoformat()})
+            if config.tasks:
+                tasks = named_tasks(config.tasks, gateway)
+            else:
+                tasks = gateway.due_tasks(
+                    supabase.environment,
+                    now=now,
+                    limit=config.max_tasks or settings.max_tasks_per_run,
+                    stale_seconds=settings.running_stale_seconds,
+                    symbols=config.symbols,
+                    timeframes=config.timeframes,
+                )
+            gateway.checkpoint(context.run_id, "selected_due_tasks", {"task_count": len(tasks)})
     except GatewayError as exc:
-        if is_open:
-            close_quietly(context, supabase, {"error": str(exc)}, RunReport.nothing_selected(str(exc)))
         # No retry heals a wrong key, and nobody looks for one behind a word like "transient".
         about = (
             "Somebody has to change a setting: nothing was selected."

@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 import dagster as dg
 import pytest
-import stamina
 
 from agg_pipeline.database.migrate import migrate
+from agg_pipeline.database.transport import retries
 from agg_pipeline.embedded import Stack, started
 from agg_pipeline_tests.faults.proxy import Proxy
 from agg_pipeline_tests.faults.table import Row, page, table
@@ -32,6 +32,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
     if (path := os.environ.get("AGG_FAULT_TABLE")) and exitstatus == 0:
         today = dt.datetime.now(dt.UTC).date()
         Path(path).write_text(page(found, today=today, pauses=FAULTS > 1), encoding="utf-8")
+
+
+def retry_without_pauses(monkeypatch: pytest.MonkeyPatch, attempts: int) -> None:
+    """Limit the attempts of each call, one right after the other."""
+    monkeypatch.setattr(retries, "ATTEMPTS", attempts)
+    for wait in ("FIRST_WAIT_S", "RETRY_AFTER_MAX_S", "JITTER_S"):
+        monkeypatch.setattr(retries, wait, 0.0)
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +72,7 @@ def world(
     _instance: dg.DagsterInstance,
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[World]:
+) -> World:
     """Twenty tasks with three hours built, the fourth to sixth arrived, and all of it due."""
     for name, value in {"ENV_NAME": "prod", "TASKS_PER_STEP": "5"}.items():
         monkeypatch.setenv(name, value)
@@ -74,8 +81,9 @@ def world(
     world.begin()
     world.news()
     _proxy.calls.clear()
-    with stamina.set_testing(FAULTS == 1, attempts=TRIES, cap=True):
-        yield world
+    if FAULTS == 1:
+        retry_without_pauses(monkeypatch, TRIES)
+    return world
 
 
 @pytest.fixture(scope="session")

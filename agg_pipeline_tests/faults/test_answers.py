@@ -3,8 +3,8 @@
 import datetime as dt
 
 import pytest
-import stamina
 
+from agg_pipeline_tests.faults.conftest import retry_without_pauses
 from agg_pipeline_tests.faults.judge import errors
 from agg_pipeline_tests.faults.proxy import Fault, http_answer
 from agg_pipeline_tests.faults.world import World
@@ -167,13 +167,16 @@ def test_gateway_answers(world: World, status: int, reason: str, headers: list[s
         ("catchup_aggregation_batch", "503 to each catch-up for an hour: twelve runs, five minutes apart"),
     ],
 )
-def test_an_outage_of_an_hour_disables_nothing(world: World, on: str, done: str) -> None:
+def test_an_outage_of_an_hour_disables_nothing(
+    world: World, on: str, done: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not even optional tasks, which three hard failures in a row would disable."""
     with world.connect() as db:
         db.execute("update data_agg_state set is_mandatory = false")
     answer = http_answer(503, "Service Unavailable", HTML, "Content-Type: text/html")
     fault = Fault("answer", on=on, answer=answer) if on else Fault("refuse")
-    with world.proxy.broken(fault), stamina.set_testing(True, attempts=2, cap=True):  # twelve runs, and no pauses
+    retry_without_pauses(monkeypatch, 2)  # twelve runs
+    with world.proxy.broken(fault):
         for _ in range(12):
             run = world.tick()
             world.now += dt.timedelta(minutes=5)

@@ -1,8 +1,11 @@
 """Settings: names and defaults of the variables, and messages for values that are not valid."""
 
+import os
+from pathlib import Path
+
 import pytest
 
-from agg_pipeline.settings import Environment, SettingsError, load_settings, variable_for
+from agg_pipeline.settings import Environment, SettingsError, load_settings, variable_for, variables
 
 
 def test_the_defaults_are_those_of_the_predecessor(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,3 +53,24 @@ def test_a_variable_of_the_environment_wins_over_the_plain_one(monkeypatch: pyte
     monkeypatch.setenv("SUPABASE_URL_PROD", "own")
     assert variable_for("SUPABASE_URL", Environment.PROD) == "SUPABASE_URL_PROD"
     assert variable_for("SUPABASE_URL", Environment.DEV) == "SUPABASE_URL"
+
+
+def test_variables_of_the_process_win_over_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(
+        "MAX_TASKS_PER_RUN=7\nJOB_NAME=from-file\nSUPABASE_URL_PROD='of prod'\nexport TASKS_PER_STEP=3\nEMPTY\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("agg_pipeline.settings.ENV_FILE", ".env")
+    monkeypatch.setenv("JOB_NAME", "from-process")
+    before = dict(os.environ)
+    settings = load_settings()
+    assert (settings.max_tasks_per_run, settings.tasks_per_step, settings.job_name) == (7, 3, "from-process")
+    assert variable_for("SUPABASE_URL", Environment.PROD) == "SUPABASE_URL_PROD"
+    assert variables()["SUPABASE_URL_PROD"] == "of prod"
+    assert "EMPTY" not in variables()
+    assert dict(os.environ) == before, "reading a file changes nothing for others"
+
+
+def test_variables_cannot_be_written() -> None:
+    with pytest.raises(TypeError):
+        variables()["ENV_NAME"] = "prod"  # type: ignore[index]

@@ -8,7 +8,7 @@ import random
 from collections.abc import Collection
 from typing import TypeVar
 
-import stamina
+import tenacity
 from pydantic import TypeAdapter, ValidationError
 
 from agg_pipeline.database.transport import Transport
@@ -21,6 +21,7 @@ T = TypeVar("T")
 ATTEMPTS = 4
 RETRIES_END_S = 20.0
 RETRY_AFTER_MAX_S = 10.0
+FIRST_WAIT_S = 0.2
 JITTER_S = 1.0  # so that workers that failed together do not retry together
 
 # Permanent only if repeated: the first may come from a proxy, a deployment, or an API that reloads its schema.
@@ -41,16 +42,15 @@ def call(
     """
     was_retried = False
 
-    def when(exc: Exception) -> bool | float:
-        """For stamina: False: no retry; True: after its exponential wait; a number: after so many seconds."""
-        if not isinstance(exc, TransientError) or exc.is_configuration or exc.code in left_to_caller:
-            return False
-        if not exc.retry_after_s:  # PostgREST sends 0 at first
-            return True
-        return min(exc.retry_after_s, RETRY_AFTER_MAX_S) + random.uniform(0, JITTER_S)  # noqa: S311 - no secret
+    def may_heal(exc: BaseException) -> bool:
+        return isinstance(exc, TransientError) and not exc.is_configuration and exc.code not in left_to_caller
 
-    for attempt in stamina.retry_context(
-        on=when, attempts=ATTEMPTS, timeout=RETRIES_END_S, wait_initial=0.2, wait_max=5.0, wait_jitter=JITTER_S
+    for attempt in tenacity.Retrying(
+        retry=tenacity.retry_if_exception(may_heal),
+        stop=tenacity.stop_after_attempt(ATTEMPTS) | tenacity.stop_after_delay(RETRIES_END_S),
+        wait=_wait_s,
+        before_sleep=_log_retry,
+        reraise=True,
     ):
         with attempt:
             try:
@@ -61,7 +61,7 @@ def call(
                 kind: type[GatewayError] = PermanentError if was_retried else TransientError
                 was_retried = True
                 raise kind(function, exc.code, exc.message, exc.hint) from None
-    raise AssertionError("stamina returns a result or raises")
+    raise AssertionError("tenacity returns a result or raises")
 
 
 def _call_once(transport: Transport, function: str, returns: type[T], params: dict[str, object]) -> T:
@@ -73,9 +73,13 @@ def _call_once(transport: Transport, function: str, returns: type[T], params: di
         raise TransientError(function, "shape", f"the response does not have the expected fields ({wrong})") from None
 
 
-def _log_retry(details: stamina.instrumentation.RetryDetails) -> None:
-    log.info("%s Retrying in %.1f s.", details.caused_by, details.wait_for)
+def _wait_s(state: tenacity.RetryCallState) -> float:
+    """Seconds that the server asked for, up to a limit; else 0.2 s, doubled after each attempt. Jitter on top."""
+    exc = state.outcome and state.outcome.exception()
+    asked = exc.retry_after_s if isinstance(exc, GatewayError) else None  # PostgREST sends 0 at first
+    wait = min(asked, RETRY_AFTER_MAX_S) if asked else FIRST_WAIT_S * 2 ** (state.attempt_number - 1)
+    return wait + random.uniform(0, JITTER_S)  # noqa: S311 - no secret
 
 
-# A line in our log; stamina's default writes structured ones to standard output.
-stamina.instrumentation.set_on_retry_hooks((_log_retry,))
+def _log_retry(state: tenacity.RetryCallState) -> None:
+    log.info("%s Retrying in %.1f s.", state.outcome and state.outcome.exception(), state.upcoming_sleep)

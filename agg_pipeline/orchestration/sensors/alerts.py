@@ -30,6 +30,7 @@ def build_alert_sensor(settings: Settings) -> dg.SensorDefinition:
             with supabase.connect() as gateway:
                 health = gateway.health()
         except GatewayError as exc:
+            context.log.debug("Traceback:", exc_info=True)
             if LOST in told:
                 return dg.SkipReason(f"Told already: {exc}")
             return _tell(context, urls, "agg_pipeline: the database cannot be asked", str(exc), told | {LOST: exc.code})

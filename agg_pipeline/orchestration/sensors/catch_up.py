@@ -37,6 +37,7 @@ def build_catch_up_sensor(job: dg.JobDefinition, settings: Settings) -> dg.Senso
         try:
             left = supabase.can_get_on(stale_seconds=settings.running_stale_seconds)
         except GatewayError as exc:
+            context.log.debug("Traceback:", exc_info=True)
             return dg.SkipReason(f"Could not look up what is due. {exc}")
         context.update_cursor(run.run_id)
         return (

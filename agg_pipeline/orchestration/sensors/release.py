@@ -44,6 +44,7 @@ def build_release_sensor(job: dg.JobDefinition, settings: Settings) -> dg.Sensor
                         _close(gateway, run, supabase.environment)
                     closed.append(f"{one.run_id[:8]} ({run.status.value})")
         except GatewayError as exc:
+            context.log.debug("Traceback:", exc_info=True)
             return dg.SkipReason(f"Could not look up what is held. {exc}")
         return dg.SkipReason(f"Closed: {', '.join(closed)}." if closed else "No ended run holds anything.")
 
@@ -59,13 +60,12 @@ def _fail_the_dead(instance: dg.DagsterInstance, started: dg.RunsFilter, silent_
 
 
 def _close(gateway: AggGateway, run: dg.DagsterRun, environment: str) -> None:
-    status, reason = run.status, f"the run ended as {run.status.value} without closing its row"
-    report = (
-        RunReport(status="pass")
-        if status == dg.DagsterRunStatus.SUCCESS
-        else RunReport.canceled(reason)
-        if status == dg.DagsterRunStatus.CANCELED
-        else RunReport.broken(run.run_id, reason)
-    )
-    gateway.close_run(run.run_id, success=report.status == "pass", stats={"error": reason})
+    stats: dict[str, object] = {}
+    if run.status == dg.DagsterRunStatus.SUCCESS:
+        report = RunReport(status="pass")
+    else:
+        stats["error"] = reason = f"the run ended as {run.status.value} without closing its row"
+        is_canceled = run.status == dg.DagsterRunStatus.CANCELED
+        report = RunReport.canceled(reason) if is_canceled else RunReport.broken(run.run_id, reason)
+    gateway.close_run(run.run_id, success=report.status == "pass", stats=stats)
     gateway.report_run(run.run_id, report, environment=environment)

@@ -38,6 +38,7 @@ def build_rerun_sensor(job: dg.JobDefinition, settings: Settings) -> dg.SensorDe
             with supabase.connect() as gateway:
                 ready = _ready(gateway, [task for _, _, tasks in candidates for task in tasks])
         except GatewayError as exc:
+            context.log.debug("Traceback:", exc_info=True)
             return dg.SkipReason(f"Could not look up the tasks that failed. {exc}")
         reruns = []
         for run, attempt, tasks in candidates:
