@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from agg_pipeline.database.gateway import AggGateway
+from agg_pipeline.database.gateway import CONTRACT, AggGateway
 from agg_pipeline.database.transport import open_transport, retries
 from agg_pipeline.errors import GatewayError, PermanentError, TransientError
 from agg_pipeline_tests.http import sockets
@@ -50,7 +50,7 @@ def refusal(status: int, code: str | None = None, retry_after: str | None = None
     )
 
 
-GOOD = sockets.http_answer(200, b"1")
+GOOD = sockets.http_answer(200, str(CONTRACT).encode())
 HTML = sockets.http_answer(200, b"<html>Please log in</html>", "text/html")
 
 

@@ -112,7 +112,9 @@ class RestTransport:
         raise error_for(resource, error.get("code"), message, hint=hint, status=response.status_code)
 
     def functions(self) -> frozenset[str]:
-        return frozenset(path.removeprefix("/rpc/") for path in self.get("").get("paths", {}) if "/rpc/" in path)
+        described = self.get("")
+        paths = described.get("paths", {}) if isinstance(described, dict) else {}  # a proxy may answer with anything
+        return frozenset(path.removeprefix("/rpc/") for path in paths if "/rpc/" in path)
 
     def _contains_key(self) -> bool:
         """Whether the response contains our key, as an error page that shows the request headers does."""
