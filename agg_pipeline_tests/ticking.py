@@ -2,9 +2,8 @@
 
 import datetime as dt
 
-from agg_pipeline.aggregation.outcomes import TaskOutcome
 from agg_pipeline.database.gateway import AggGateway
-from agg_pipeline.database.models.tasks import CatchupResult, Lease
+from agg_pipeline.database.models.tasks import CatchupResult, Finish, Lease
 
 ENVIRONMENT = "PROD"
 
@@ -23,7 +22,7 @@ def tick(
     assert not [r.error for r in results if r.error], results
     finished = gateway.finish(
         [
-            TaskOutcome(symbol=r.symbol, timeframe=r.timeframe, kind="success", lease_token=lease.lease_token, result=r)
+            Finish(symbol=r.symbol, timeframe=r.timeframe, lease_token=lease.lease_token, success=True)
             for r, lease in zip(results, leases, strict=True)
         ],
         now=now,

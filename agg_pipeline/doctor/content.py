@@ -17,18 +17,21 @@ _STALE = dt.timedelta(minutes=15)
 
 def cursor_findings(facts: Facts) -> Iterator[Finding]:
     """Cursors at impossible times, and cursors that the predecessor could not move past an empty window."""
-    mend = APPLY if facts.contract >= CONTRACT else f"{MIGRATE}, then {APPLY}"
+    remedy = APPLY if facts.contract >= CONTRACT else f"{MIGRATE}, then {APPLY}"
     kinds: dict[str, list[str]] = defaultdict(list)
     for task in facts.tasks:
         if kind := cursor_kind(task):
             kinds[kind].append(f"{task} ({task.cursor:%Y-%m-%d %H:%M:%S})")
     if tasks := kinds["off_grid"]:
         yield Finding(
-            Severity.WARNING, "cursors", f"off the grid, so that bars start between windows: {join_names(tasks)}", mend
+            Severity.WARNING,
+            "cursors",
+            f"off the grid, so that bars start between windows: {join_names(tasks)}",
+            remedy,
         )
     if tasks := kinds["future"]:
         yield Finding(
-            Severity.WARNING, "cursors", f"later than their data, so that nothing is built: {join_names(tasks)}", mend
+            Severity.WARNING, "cursors", f"later than their data, so that nothing is built: {join_names(tasks)}", remedy
         )
     if tasks := kinds["frozen"]:
         yield Finding(

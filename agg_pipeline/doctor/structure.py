@@ -61,17 +61,17 @@ def version_findings(facts: Facts, pending: Sequence[Migration]) -> Iterator[Fin
 
 def function_findings(facts: Facts, pending: Sequence[Migration]) -> Iterator[Finding]:
     """Functions that are overloaded, missing or known to fail."""
-    mend = MIGRATE if pending else AGAIN
+    remedy = MIGRATE if pending else AGAIN
     if facts.overloaded:
         yield Finding(
             Severity.ERROR,
             "functions",
             f"defined twice: {', '.join(sorted(facts.overloaded))}. The REST API refuses every call (PGRST203): "
             "the predecessor's tasks stay running while its runs report success",
-            f"{mend}, which leaves one of each",
+            f"{remedy}, which leaves one of each",
         )
     if facts.contract >= CONTRACT and (missing := sorted(FUNCTIONS - facts.functions.keys())):
-        yield Finding(Severity.ERROR, "functions", f"missing: {', '.join(missing)}", mend)
+        yield Finding(Severity.ERROR, "functions", f"missing: {', '.join(missing)}", remedy)
     if facts.has_broken_1h_function and facts.contract < CONTRACT:
         yield Finding(
             Severity.ERROR,
@@ -83,16 +83,16 @@ def function_findings(facts: Facts, pending: Sequence[Migration]) -> Iterator[Fi
 
 def grant_findings(facts: Facts, pending: Sequence[Migration]) -> Iterator[Finding]:
     """Grants to the public key, missing row level security, privileges of service_role that it does not need."""
-    mend = MIGRATE if pending else AGAIN
+    remedy = MIGRATE if pending else AGAIN
     if facts.public_grants:
         yield Finding(
             Severity.ERROR,
             "grants",
             f"anyone with the public key may use {join_names(facts.public_grants)} (anon, authenticated)",
-            f"{mend}, which closes them",
+            f"{remedy}, which closes them",
         )
     if facts.without_rls:
-        yield Finding(Severity.WARNING, "grants", f"no row level security on {', '.join(facts.without_rls)}", mend)
+        yield Finding(Severity.WARNING, "grants", f"no row level security on {', '.join(facts.without_rls)}", remedy)
     extra = facts.extra_grants or {}
     ours = [f"{table} ({', '.join(kinds)})" for table, kinds in extra.items() if table not in INGESTERS_TABLES]
     if ours:
@@ -100,7 +100,7 @@ def grant_findings(facts: Facts, pending: Sequence[Migration]) -> Iterator[Findi
             Severity.WARNING,
             "grants",
             f"service_role has privileges that it does not need on {', '.join(ours)}",
-            f"{mend}, which revokes them",
+            f"{remedy}, which revokes them",
         )
     for table in INGESTERS_TABLES:
         if kinds := extra.get(table):

@@ -50,9 +50,9 @@ def check_parents(
     result.checked += len(both)
     findings = []
     for name in [*PRICES, "vol", "trade_count"]:
-        have, want = both[name], both[f"{name}_source"]
+        actual, expected = both[name], both[f"{name}_source"]
         text = f"{name} is {{{name}!r}}, its {source} bars give {{{name}_source!r}}"
-        findings.append(_select(both, ~is_equal(want, have, name), have - want, text))
+        findings.append(_select(both, ~is_equal(expected, actual, name), actual - expected, text))
     _add_findings(result, bars, *findings)
 
 

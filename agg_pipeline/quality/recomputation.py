@@ -165,15 +165,15 @@ def _quality(inside: pd.Series[int], expected: pd.Series[int]) -> pd.Series[int]
     return score
 
 
-def is_equal(want: pd.Series[float], have: pd.Series[float], field: str) -> pd.Series[bool]:
+def is_equal(expected: pd.Series[float], actual: pd.Series[float], field: str) -> pd.Series[bool]:
     """Whether values of a field are equal under the rules of ``differences``."""
-    same = (want == have) | (want.isna() & have.isna())
+    same = (expected == actual) | (expected.isna() & actual.isna())
     if field not in ("vol", "vwap"):
         return same
-    near = (want - have).abs() <= RELATIVE_TOLERANCE * np.maximum(want.abs(), have.abs())
-    near &= _is_finite(want) & _is_finite(have)
+    near = (expected - actual).abs() <= RELATIVE_TOLERANCE * np.maximum(expected.abs(), actual.abs())
+    near &= _is_finite(expected) & _is_finite(actual)
     if field == "vol":
-        near &= (want % 1 != 0) | (have % 1 != 0) | (want >= _ALL_WHOLE_FROM)
+        near &= (expected % 1 != 0) | (actual % 1 != 0) | (expected >= _ALL_WHOLE_FROM)
     return same | near
 
 

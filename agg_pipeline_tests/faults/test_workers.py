@@ -99,7 +99,7 @@ def test_a_hundred_ticks_at_once(world: World) -> None:
             unit = WorkUnit(tasks=tuple(tasks), max_windows=1000)
             outcomes = work_on(unit, gateway, settings, now=world.now, owner=f"tick {n}") if tasks else []
             held = [o for o in outcomes if o.lease_token is not None]
-            finished = gateway.finish(held, now=world.now, hard_limit=3) if held else []
+            finished = gateway.finish([o.to_finish() for o in held], now=world.now, hard_limit=3) if held else []
             assert all(f.success for f in finished), finished
             return outcomes
 

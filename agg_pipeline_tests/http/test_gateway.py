@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from agg_pipeline.aggregation.outcomes import TaskOutcome
 from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.database.models.base import Task
+from agg_pipeline.database.models.tasks import Finish
 from agg_pipeline.database.transport import open_transport
 from agg_pipeline.embedded import Stack, temporary
 from agg_pipeline.embedded.postgrest import sign_token
@@ -67,8 +67,8 @@ def test_a_lost_lease_is_a_result_not_an_exception(gateway: AggGateway, clean: p
     gateway.register_asset("EURUSD", start=BEGIN, base_timeframe="1m")
     [lease] = gateway.start([Task(symbol="EURUSD", timeframe="5m")], now=NOW, owner="me", lease_seconds=60)
     clean.execute("select agg_release('me')")
-    outcome = TaskOutcome(symbol="EURUSD", timeframe="5m", kind="success", lease_token=lease.lease_token)
-    [finished] = gateway.finish([outcome], now=NOW, hard_limit=3)
+    success = Finish(symbol="EURUSD", timeframe="5m", lease_token=lease.lease_token, success=True)
+    [finished] = gateway.finish([success], now=NOW, hard_limit=3)
     assert finished.error is not None
     assert finished.error.sqlstate == "AG001"
     assert f"lease {lease.lease_token} on EURUSD/5m" in finished.error.message

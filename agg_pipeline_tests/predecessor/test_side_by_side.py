@@ -102,7 +102,7 @@ def test_they_work_at_the_same_time(stack: Stack, clean: psycopg.Connection) -> 
             due = gateway.due_tasks("PROD", now=LATER, limit=20, stale_seconds=900)
             outcomes = work_on(WorkUnit(tasks=tuple(due), max_windows=100), gateway, settings, now=LATER, owner="ours")
             assert {o.kind for o in outcomes} <= {"success", "busy"}, outcomes
-            if held := [o for o in outcomes if o.lease_token is not None]:
+            if held := [o.to_finish() for o in outcomes if o.lease_token is not None]:
                 assert all(f.success for f in gateway.finish(held, now=LATER, hard_limit=3))
             runs["ours"] += 1
             runs["built"] += sum(o.result.bars_created for o in outcomes if o.result)
