@@ -22,12 +22,12 @@ _MAKE = re.compile(r"\bmake ([a-z][a-z-]*)")
 
 
 def options() -> dict[str, set[str]]:
-    """Long options of each command."""
+    """Long options of each command that an operator sees."""
     group = typer.main.get_command(app)
-    commands = group.commands  # type: ignore[attr-defined]
     return {
         name: {"--help", *(opt for param in command.params for opt in (*param.opts, *param.secondary_opts))}
-        for name, command in commands.items()
+        for name, command in group.commands.items()  # type: ignore[attr-defined]
+        if not command.hidden
     }
 
 
@@ -91,7 +91,7 @@ def test_every_make_target_exists(page: Path) -> None:
 
 
 def test_the_reference_has_every_command_with_its_own_options() -> None:
-    known, described = options(), set()
+    known, described = options(), set[str]()
     for row in re.findall(r"^\| `agg-pipeline .*$", REFERENCE.read_text(encoding="utf-8"), re.MULTILINE):
         command = _CALL.search(row)[1]  # type: ignore[index]
         described.add(command)
