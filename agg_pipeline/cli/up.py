@@ -13,7 +13,7 @@ from agg_pipeline.cli.app import command, console
 from agg_pipeline.cli.instance_lock import sole_owner
 from agg_pipeline.cli.target import ROOT, Target, connect, is_hosted
 from agg_pipeline.database.migrate import migrate
-from agg_pipeline.embedded import Stack, supervised
+from agg_pipeline.embedded import Stack, stop, supervised
 from agg_pipeline.embedded.dagster_services import start_dagster
 from agg_pipeline.settings import load_settings, variables
 
@@ -41,6 +41,7 @@ def up(
             if needs_database:
                 console.print("Starting the database ...")
             supervisor, stack = services.enter_context(supervised(root, database=needs_database))
+            services.callback(stop, root)  # also a PostgreSQL whose supervisor was killed: outside Linux it goes on
             environment, where = dict(variables()), "hosted Supabase project."
             if stack is not None:
                 environment["DAGSTER_POSTGRES_URL"] = stack.dagster_dsn

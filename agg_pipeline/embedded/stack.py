@@ -62,7 +62,7 @@ def supervised(root: Path, *, database: bool = True) -> Iterator[tuple[Superviso
                 raise EmbeddedError(
                     f"Another process runs the stack of {layout.root}.", remedy="Stop it with `agg-pipeline down`."
                 )
-            supervisor = owned.enter_context(_supervisor(layout))
+            supervisor = owned.enter_context(contextlib.closing(SupervisorClient(layout)))
             stack = _launch(supervisor, durable=True) if database else None
             supervisor.mark_ready()
         yield supervisor, stack
@@ -84,7 +84,7 @@ def started(root: Path, *, durable: bool = True) -> Iterator[Stack]:
         with _errors_explained(layout), _start_lock(layout):
             stack = _attach(layout)
             if stack is None:
-                supervisor = owned.enter_context(_supervisor(layout))
+                supervisor = owned.enter_context(contextlib.closing(SupervisorClient(layout)))
                 stack = _launch(supervisor, durable=durable)
                 supervisor.mark_ready()
         yield stack
@@ -100,7 +100,7 @@ def temporary() -> Iterator[Stack]:
     try:
         with contextlib.ExitStack() as owned:
             with _errors_explained(layout), _start_lock(layout):
-                supervisor = owned.enter_context(_supervisor(layout, remove=True))
+                supervisor = owned.enter_context(contextlib.closing(SupervisorClient(layout, remove=True)))
                 stack = _launch(supervisor, durable=False)
                 supervisor.mark_ready()
             yield stack
@@ -130,18 +130,8 @@ def stop(root: Path) -> bool:
         return postgres.stop_orphan(layout.data) or stopped
 
 
-@contextlib.contextmanager
-def _supervisor(layout: Layout, *, remove: bool = False) -> Iterator[SupervisorClient]:
-    """A new supervisor, stopped at the end. The caller holds the start lock at the beginning."""
-    supervisor = SupervisorClient(layout, remove=remove)
-    try:
-        yield supervisor
-    finally:
-        supervisor.close()
-        postgres.stop_orphan(layout.data)  # a server is left only if the supervisor was killed, and not on Linux
-
-
 def _launch(supervisor: SupervisorClient, *, durable: bool) -> Stack:
+    """Start the database under a new supervisor. The caller holds the start lock."""
     return _stack(supervisor.layout, launch_database(supervisor, durable=durable))
 
 

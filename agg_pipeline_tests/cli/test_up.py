@@ -84,9 +84,15 @@ class Up:
         return int(url.rsplit(":", 1)[1])
 
     def kill_service(self, name: str) -> None:
-        """kill -9 of a service, but not of its children, once it runs again."""
-        wait_until(lambda: self.status().services[name].pid > 0)
-        os.kill(self.status().services[name].pid, signal.SIGKILL)
+        """kill -9 of a service, but not of its children; returns when it runs again or has been given up."""
+        killed = self.status().services[name]
+        os.kill(killed.pid, signal.SIGKILL)
+
+        def is_over() -> bool:
+            now = self.status().services.get(name)  # None: `up` has noticed, and stops
+            return now is None or now.given_up or (now.deaths > killed.deaths and now.pid > 0)
+
+        wait_until(is_over)
 
     def processes(self) -> dict[str, int]:
         """The supervisor and everything below it."""
@@ -144,14 +150,14 @@ def test_a_service_that_keeps_ending_ends_up_with_its_name_and_log(
         up.kill_service("webserver")
         up.says("webserver ended by itself and was started again; see ")
         wait_until(lambda: answers_ok(up.port(), "/server_info"), PATIENCE_S)
-        for _ in range(3):
-            up.kill_service("daemon")
-            wait_until(lambda: up.status().services.get("daemon") is None or not up.status().services["daemon"].pid)
+        for _ in range(4):  # the first life is not a short one if the start took longer than a minute
+            if (daemon := up.status().services.get("daemon")) and not daemon.given_up:
+                up.kill_service("daemon")
         assert up.wait() == 1
         (error,) = [line for line in up.lines if line.startswith("Error: ")]
         assert error.startswith(f"Error: daemon of {up.layout.root} ends again and again and was given up.")
         assert f"See {up.layout.log('daemon')}." in error
-        assert sum("daemon ended by itself and was started again" in line for line in up.lines) <= 2
+        assert sum("daemon ended by itself and was started again" in line for line in up.lines) <= 3
         wait_until_gone(processes)
         planted = [stack.service_role_key, stack.dagster_dsn]
         kept = [*up.lines, *(path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file())]

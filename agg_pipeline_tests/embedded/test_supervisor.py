@@ -104,6 +104,17 @@ def test_services_stop_in_reverse_order(tmp_path: Path) -> None:
     assert stopped.read_text().split() == ["daemon", "api", "database"]
 
 
+def test_the_stop_signal_reaches_the_children(tmp_path: Path) -> None:
+    """A run worker that is signalled can end its run; one that is only killed leaves it open."""
+    ready, stopped = tmp_path / "ready", tmp_path / "stopped"
+    child_script = f"trap 'touch {stopped}; exit' TERM; touch {ready}; sleep 300 & wait"
+    with embedded.supervised(tmp_path / "services", database=False) as (supervisor, _):
+        script = f'trap : TERM; sh -c "{child_script}" & wait; wait'
+        supervisor.run(order(supervisor, "parent", script, has_children=True))
+        supervisor.wait_until_ready("parent", ready.exists, timeout_s=30, max_deaths=1)
+    assert stopped.exists()
+
+
 def test_a_service_that_ignores_the_stop_is_killed_with_its_children(tmp_path: Path) -> None:
     with embedded.supervised(tmp_path / "services", database=False) as (supervisor, _):
         supervisor.run(order(supervisor, "deaf", f"trap '' TERM; {PARENT}", grace_s=0.5, has_children=True))
