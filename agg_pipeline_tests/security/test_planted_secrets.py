@@ -15,7 +15,7 @@ from agg_pipeline.definitions import build_definitions
 from agg_pipeline.embedded import Stack
 from agg_pipeline.embedded.files import Layout, State
 from agg_pipeline.embedded.postgrest import sign_token
-from agg_pipeline_tests.dagster.services import Desk
+from agg_pipeline_tests.dagster.client import DagsterClient
 from agg_pipeline_tests.sql.helpers import put, register
 
 NOW = "2026-01-05T02:01:00Z"
@@ -32,7 +32,7 @@ class Scene:
     stack: Stack
     root: Path
     environment: dict[str, str] = field(repr=False)
-    desk: Desk
+    client: DagsterClient
     said: list[str] = field(default_factory=list)
 
     def run_command(self, *arguments: str, **environment: str) -> str:
@@ -79,7 +79,7 @@ def scene(scratch: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             if line.startswith("Ctrl-C"):
                 break
         (url,) = [line.split()[-1] for line in said if line.startswith("Dagster UI")]
-        yield Scene(scratch, root, environment, Desk(url), said)
+        yield Scene(scratch, root, environment, DagsterClient(url), said)
     finally:
         up.terminate()
         up.communicate(timeout=60)
@@ -118,10 +118,10 @@ def run_in_process(scene: Scene, monkeypatch: pytest.MonkeyPatch, **environment:
 def test_no_secret_is_kept_or_shown_anywhere(
     scene: Scene, market: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    desk, stack = scene.desk, scene.stack
+    client, stack = scene.client, scene.stack
     # Runs of the code server: one that succeeds, one with a hard failure and a database that tells too much.
-    good = desk.launch(config={"now_utc": NOW, "symbols": ["GOOD"], "trigger": "planted-trigger"})
-    bad = desk.launch(config={"now_utc": NOW, "symbols": ["BROKEN", "ECHO"]})
+    good = client.launch(config={"now_utc": NOW, "symbols": ["GOOD"], "trigger": "planted-trigger"})
+    bad = client.launch(config={"now_utc": NOW, "symbols": ["BROKEN", "ECHO"]})
     # Meanwhile with wrong settings: a line from each command ...
     hosted = stack.dsn.replace(f":{stack_password(stack)}@", f":{PASSWORD}@")
     assert PASSWORD in hosted
@@ -140,10 +140,12 @@ def test_no_secret_is_kept_or_shown_anywhere(
     run_in_process(scene, monkeypatch, SUPABASE_URL=f"https://user:{PASSWORD}@[not-a-host")
     run_in_process(scene, monkeypatch, SUPABASE_URL=hosted)
     run_in_process(scene, monkeypatch, SUPABASE_URL=f"postgresql://postgres:{PASSWORD}@part@127.0.0.1/postgres")
-    assert desk.wait_for_end(good).status == "SUCCESS"
+    assert client.wait_for_end(good).status == "SUCCESS"
     failed = "select count(*) = 2 from data_agg_state where timeframe = '5m' and last_error is not null"
-    desk.wait(lambda: market.execute(failed).fetchone() == (True,), "both symbols fail, in this run or one of a sensor")
-    desk.wait(lambda: all(run.has_ended for run in desk.runs()), "the runs that sensors started")
+    client.wait(
+        lambda: market.execute(failed).fetchone() == (True,), "both symbols fail, in this run or one of a sensor"
+    )
+    client.wait(lambda: all(run.has_ended for run in client.runs()), "the runs that sensors started")
     scene.said += capfd.readouterr()
 
     kept = scene.kept()
