@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from agg_pipeline.database.migrate import MIGRATIONS, migrate
+from agg_pipeline.database.migrate import MIGRATIONS
 from agg_pipeline.embedded import Stack
 from agg_pipeline_tests.oracle import assert_equals_oracle
 from agg_pipeline_tests.sampling import sampled
@@ -13,8 +13,8 @@ from agg_pipeline_tests.sessions import follow
 from agg_pipeline_tests.sql.helpers import (
     at,
     catch_up,
+    copied_database,
     due,
-    fresh_database,
     live,
     put,
     register,
@@ -118,22 +118,13 @@ SAMPLE = [
 ]
 
 
-@pytest.fixture(scope="module")
-def template(stack: Stack) -> Iterator[str]:
-    """Name of a migrated database that each mutant is a copy of."""
-    with fresh_database(stack.dsn, "mutation_template") as dsn:
-        migrate(dsn)
-        yield "mutation_template"
-
-
 @pytest.fixture
-def mutant(stack: Stack, template: str) -> Iterator[psycopg.Connection]:
-    with psycopg.connect(stack.dsn, autocommit=True) as server:
-        server.execute(f"create database mutant template {template}")
-        own = psycopg.conninfo.make_conninfo(stack.dsn, dbname="mutant", options="-c timezone=UTC")
-        with psycopg.connect(own, autocommit=True) as db:
-            yield db
-        server.execute("drop database mutant with (force)")
+def mutant(stack: Stack, migrated: str) -> Iterator[psycopg.Connection]:
+    with (
+        copied_database(stack.dsn, "mutant", of="all_migrations") as dsn,
+        psycopg.connect(dsn, autocommit=True) as db,
+    ):
+        yield db
 
 
 def test_the_real_functions_pass(mutant: psycopg.Connection) -> None:
