@@ -45,9 +45,9 @@ up: $(STAMP) ## Start database, REST API, Dagster UI and daemon; Ctrl-C stops th
 down: $(STAMP) ## Stop what `make up` started
 	@$(BIN)/agg-pipeline down
 
-# Two at a time, each with servers of its own: half of the time goes by with waiting. A file stays together, and the files
-# stay in order: those that take long come first.
-PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Two workers, each with servers of its own. Each takes the next test when it has done one, or the next group (mark
+# xdist_group): the tests that share Dagster's processes are one, and the largest group comes first.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 test: $(STAMP) ## Run all tests but the benchmarks, on real servers (ARGS="-k leases" for some)
 	$(PYTEST) $(ARGS)
@@ -85,9 +85,12 @@ check: gates ## Run the gates, Dagster's validation of the definitions and all t
 	DAGSTER_HOME="$(CURDIR)/$(VENV)/dagster_home" $(BIN)/dagster definitions validate -w workspace.yaml
 	$(PYTEST) $(ARGS)
 
-nightly: $(STAMP) ## Run the long random tests: thousands of histories, hundreds of kills
-	AGG_EXAMPLES=5000 AGG_KILLS=200 $(BIN)/python -m pytest agg_pipeline_tests/sql/test_any_order.py \
-		agg_pipeline_tests/dagster/test_kill.py $(ARGS)
+# The long tables of cases, of which `make test` runs a sample, and the random tests: an hour at most on two cores.
+nightly: $(STAMP) ## Run the long random tests: a thousand histories, hundreds of kills, every mutation and fault
+	AGG_KILLS=200 $(PYTEST) --hypothesis-profile nightly -m 'not bench and not ui and not celery' --durations 20 \
+		agg_pipeline_tests/sql/test_any_order.py agg_pipeline_tests/dagster/test_kill.py \
+		agg_pipeline_tests/quality agg_pipeline_tests/faults agg_pipeline_tests/security/test_planted_secrets.py \
+		agg_pipeline_tests/sql/test_mutations.py agg_pipeline_tests/sql/test_concurrency.py $(ARGS)
 
 # More rounds than the same tests in `make test`, with Dagster's own processes and real pauses between repeated calls.
 faults: $(STAMP) ## Inject every fault and write docs/reliability.md

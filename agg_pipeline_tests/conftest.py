@@ -4,11 +4,17 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from hypothesis import settings
 
 from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.database.migrate import migrate
 from agg_pipeline.database.transport import open_transport
 from agg_pipeline.embedded import Stack, temporary
+
+# Property tests: the same few examples each time in `make test`, many new ones in `make nightly`.
+settings.register_profile("sample", max_examples=150, derandomize=True, database=None, deadline=None)
+settings.register_profile("nightly", max_examples=10_000, database=None, deadline=None, print_blob=True)
+settings.load_profile("sample")
 
 TABLES = (
     "core_asset_registry_all, data_bars, derived_data_bars, data_agg_state, agg_dirty_ranges, ops_runlog, "

@@ -20,8 +20,8 @@ from agg_pipeline.embedded.supervisor.protocol import ServiceOrder
 from agg_pipeline_tests.bench.conftest import Report
 from agg_pipeline_tests.bench.market import MINUTE, MONDAY, served_market
 from agg_pipeline_tests.conftest import open_gateway
+from agg_pipeline_tests.dagster.client import DagsterClient
 from agg_pipeline_tests.dagster.conftest import empty_storage
-from agg_pipeline_tests.dagster.services import Desk
 
 SYMBOLS = 10_000
 SLOTS = 5
@@ -44,7 +44,7 @@ def test_memory_of_a_run_worker_at_10_000_tasks(stack: Stack, tmp_path: Path, re
         empty_storage(stack, tmp_path / "empty"),
         dagster_services(tmp_path, stack.environment() | settings, module=MODULE) as services,
     ):
-        desk, code_server = Desk(services.url, services), services.pid("code-server")
+        client, code_server = DagsterClient(services.url, services), services.pid("code-server")
         peaks: dict[int, list[tuple[float, float]]] = {20: [], SYMBOLS: []}
         for n in range(3):
             for tasks, seen in peaks.items():
@@ -53,9 +53,9 @@ def test_memory_of_a_run_worker_at_10_000_tasks(stack: Stack, tmp_path: Path, re
                 config = {"timeframes": ["5m"], "now_utc": market.clock.isoformat(), "max_tasks": tasks}
                 before = market.bars("5m")
                 idle = _descendants(code_server)
-                run = desk.launch_when_possible(config)
-                seen.append(_peak(code_server, idle, lambda run=run: desk.run(run).has_ended))  # type: ignore[misc]
-                assert desk.run(run).status == "SUCCESS"
+                run = client.launch_when_possible(config)
+                seen.append(_peak(code_server, idle, lambda run=run: client.run(run).has_ended))  # type: ignore[misc]
+                assert client.run(run).status == "SUCCESS"
                 assert market.bars("5m") - before >= tasks, "no work is small"
                 market.tick(market.clock, timeframes=["5m"], tasks_a_call=1000)
     for bench, part in (("run_worker_rss", 0), ("run_worker_pss", 1)):

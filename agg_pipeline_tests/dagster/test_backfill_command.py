@@ -10,17 +10,18 @@ from typer.testing import CliRunner, Result
 from agg_pipeline.cli import app
 from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.orchestration.tags import PROGRESS
-from agg_pipeline_tests.dagster.services import Desk
+from agg_pipeline_tests.dagster.client import DagsterClient
 from agg_pipeline_tests.oracle import assert_equals_oracle
 
 BEGIN = dt.datetime(2026, 1, 5, tzinfo=dt.UTC)
 DAYS = 30
 SYMBOLS = ["AAA", "BBB", "CCC"]
 INTERVAL_S = 300  # between two ticks of the schedule
+pytestmark = pytest.mark.xdist_group("dagster services")
 
 
 @pytest.fixture
-def a_month(desk: Desk, one_gateway: AggGateway, clean: psycopg.Connection) -> psycopg.Connection:
+def a_month(client: DagsterClient, one_gateway: AggGateway, clean: psycopg.Connection) -> psycopg.Connection:
     """Three symbols with a month of bars, none of them built."""
     for symbol in SYMBOLS:
         one_gateway.register_asset(symbol, start=BEGIN, base_timeframe="1m")
@@ -33,45 +34,47 @@ def a_month(desk: Desk, one_gateway: AggGateway, clean: psycopg.Connection) -> p
     return clean
 
 
-def backfill(desk: Desk, *arguments: str) -> Result:
+def backfill(client: DagsterClient, *arguments: str) -> Result:
     days = ["--from", "2026-01-05", "--to", "2026-02-03"]
-    return CliRunner().invoke(app, ["backfill", *days, "--ui", desk.url, *arguments])
+    return CliRunner().invoke(app, ["backfill", *days, "--ui", client.url, *arguments])
 
 
-def test_a_month_of_three_symbols_in_one_run_delays_no_tick_beside_it(desk: Desk, a_month: psycopg.Connection) -> None:
-    tick = desk.launch(config={"max_windows": 20})
+def test_a_month_of_three_symbols_in_one_run_delays_no_tick_beside_it(
+    client: DagsterClient, a_month: psycopg.Connection
+) -> None:
+    tick = client.launch(config={"max_windows": 20})
     with ThreadPoolExecutor(1) as other_terminal:
-        pending = other_terminal.submit(backfill, desk)
-        desk.wait(lambda: [run for run in desk.runs() if PROGRESS in run.tags], "the backfill is at work")
-        ticks = [tick, desk.launch(config={"max_windows": 20})]
+        pending = other_terminal.submit(backfill, client)
+        client.wait(lambda: [run for run in client.runs() if PROGRESS in run.tags], "the backfill is at work")
+        ticks = [tick, client.launch(config={"max_windows": 20})]
         result = pending.result()
     assert result.exit_code == 0, result.output
     assert "CCC" in result.stdout
-    run = next(run for run in desk.runs(progress="100 %"))
+    run = next(run for run in client.runs(progress="100 %"))
     assert run.status == "SUCCESS"
-    for ended in map(desk.wait_for_end, ticks):
+    for ended in map(client.wait_for_end, ticks):
         assert ended.status == "SUCCESS", "a task that is busy is no failure"
         assert ended.ended is not None
         waited_s = ended.ended - ended.created
         print(f"A tick beside the backfill ended {waited_s:.1f} s after its launch.")
         assert waited_s < INTERVAL_S
-    desk.wait(lambda: all(run.has_ended for run in desk.runs()), "the ticks that followed")
+    client.wait(lambda: all(run.has_ended for run in client.runs()), "the ticks that followed")
     counts = assert_equals_oracle(a_month)
     assert [counts["BBB", t] for t in ("5m", "15m", "1h", "4h", "1d")] == [8640, 2880, 720, 180, 30]
     days = """{ assetNodes(assetKeys: [{path: ["bars_1h"]}]) { partitionStats { numMaterialized } } }"""
-    (node,) = desk.ask(days)["assetNodes"]
+    (node,) = client.ask(days)["assetNodes"]
     assert node["partitionStats"]["numMaterialized"] >= DAYS
 
 
-def test_a_dry_run_prints_the_plan(desk: Desk, a_month: psycopg.Connection) -> None:
-    result = backfill(desk, "--symbol", "AAA", "--dry-run")
+def test_a_dry_run_prints_the_plan(client: DagsterClient, a_month: psycopg.Connection) -> None:
+    result = backfill(client, "--symbol", "AAA", "--dry-run")
     assert result.exit_code == 0, result.output
     assert "What would change" in result.stdout
     assert "8,639" in result.stdout, "windows that were never built: the lag of the task"
     assert a_month.execute("select count(*) from derived_data_bars").fetchone() == (0,)
 
 
-def test_what_cannot_be_done_is_one_line(desk: Desk, a_month: psycopg.Connection) -> None:
-    unknown = backfill(desk, "--symbol", "NOPE")
+def test_what_cannot_be_done_is_one_line(client: DagsterClient, a_month: psycopg.Connection) -> None:
+    unknown = backfill(client, "--symbol", "NOPE")
     assert (unknown.exit_code, unknown.stderr.count("\n")) == (1, 1), unknown.output
     assert "1 of 1 symbols failed: NOPE: " in unknown.stderr

@@ -1,21 +1,20 @@
 """The whole of it: code server, webserver and daemon as `agg-pipeline up` starts them, and a tick of the schedule."""
 
 import datetime as dt
-from pathlib import Path
 
 import psycopg
+import pytest
 
 from agg_pipeline.database.gateway import AggGateway
-from agg_pipeline.embedded import Stack
-from agg_pipeline.embedded.dagster_services import dagster_services
 from agg_pipeline.market.timeframes import Timeframe, window_start
-from agg_pipeline_tests.dagster.conftest import empty_storage
-from agg_pipeline_tests.dagster.services import Desk
+from agg_pipeline_tests.dagster.client import DagsterClient
 from agg_pipeline_tests.oracle import assert_equals_oracle
+
+pytestmark = pytest.mark.xdist_group("dagster services")
 
 
 def test_the_daemon_runs_a_scheduled_tick(
-    stack: Stack, clean: psycopg.Connection, one_gateway: AggGateway, tmp_path: Path
+    client: DagsterClient, clean: psycopg.Connection, one_gateway: AggGateway
 ) -> None:
     """Bars that were there before the slot are rolled up after it, under Dagster's run id, by nobody's hand."""
     # Four hours that make one 4h bar, and ended long enough ago for every deadline.
@@ -27,18 +26,14 @@ def test_the_daemon_runs_a_scheduled_tick(
              from generate_series(0, 239) m""",
         [begin],
     )
-    with empty_storage(stack, tmp_path / "empty"):
-        pass
-    environment = stack.environment() | {"ENV_NAME": "prod", "TASKS_PER_STEP": "2"}
-    module = "agg_pipeline_tests.dagster.every_minute"
-    with dagster_services(tmp_path, environment, module=module) as services:
-        desk = Desk(services.url, services)
-        done = desk.wait(lambda: [run for run in desk.runs() if run.has_ended], "a slot of the schedule")
-        run = done[-1]
-        assert run.status == "SUCCESS"
-        assert run.tags["dagster/schedule_name"] == "agg_every_5_minutes"
-        assert run.tags["agg/tick"] == "prod"
-        assets = desk.ask("{ assetsOrError { ... on AssetConnection { nodes { key { path } } } } }")
+    client.start_schedule("agg_every_5_minutes")
+    done = client.wait(lambda: [run for run in client.runs() if run.has_ended], "a slot of the schedule")
+    client.stop_schedule("agg_every_5_minutes")
+    run = done[-1]
+    assert run.status == "SUCCESS"
+    assert run.tags["dagster/schedule_name"] == "agg_every_5_minutes"
+    assert run.tags["agg/tick"] == "prod"
+    assets = client.ask("{ assetsOrError { ... on AssetConnection { nodes { key { path } } } } }")
     diary = clean.execute(
         "select run_id::text, trigger, env_name, status from ops_runlog order by id limit 1"
     ).fetchone()

@@ -8,6 +8,7 @@ from agg_pipeline_tests.faults.conftest import retry_without_pauses
 from agg_pipeline_tests.faults.judge import errors
 from agg_pipeline_tests.faults.proxy import Fault, http_answer
 from agg_pipeline_tests.faults.world import World
+from agg_pipeline_tests.sampling import sampled
 from agg_pipeline_tests.sql.helpers import scalar
 
 Snapshot = dict[str, list[dict[str, object]]]
@@ -54,7 +55,7 @@ def test_refused(world: World) -> None:
     world.recovers("API: connection refused", "the port closed during a run")
 
 
-@pytest.mark.parametrize("kind", ["swallow", "hold"])
+@pytest.mark.parametrize("kind", sampled(["swallow", "hold"], ["hold"]))
 def test_black_hole(world: World, kind: str) -> None:
     """No packet comes through; a call that was sent may arrive when the caller is long gone."""
     world.timeout_s = 0.3
@@ -67,7 +68,10 @@ def test_black_hole(world: World, kind: str) -> None:
     world.recovers("API: black hole", f"no answer during a run; {arrives}", straggling=True)
 
 
-@pytest.mark.parametrize("function", ["agg_start_batch", "catchup_aggregation_batch", "agg_finish_batch"])
+@pytest.mark.parametrize(
+    "function",
+    sampled(["agg_start_batch", "catchup_aggregation_batch", "agg_finish_batch"], ["catchup_aggregation_batch"]),
+)
 def test_black_hole_in_mid_run(world: World, function: str) -> None:
     """Every call of one step arrives after the run has given up on it."""
     world.timeout_s = 0.6
@@ -101,7 +105,7 @@ def test_idle_connections_are_reset(world: World) -> None:
     world.recovers("API: idle connection reset", "RST between two calls")
 
 
-@pytest.mark.parametrize("size", [0, 190])
+@pytest.mark.parametrize("size", sampled([0, 190], [190]))
 def test_cut_response(world: World, undisturbed: Snapshot, size: int) -> None:
     """Before the first byte, in the headers: the database has done the work."""
     with world.proxy.broken(Fault("cut", on="catchup_aggregation_batch", times=1, size=size)) as fault:
@@ -120,7 +124,7 @@ def test_every_response_is_cut(world: World) -> None:
     world.recovers("API: response cut", "each one of a run, before its last five bytes")
 
 
-@pytest.mark.parametrize("function", WRITING)
+@pytest.mark.parametrize("function", sampled(WRITING, ["catchup_aggregation_batch", "agg_finish_batch"]))
 def test_response_is_dropped_after_commit(world: World, undisturbed: Snapshot, function: str) -> None:
     """The caller does not learn that the call succeeded and repeats it: no row is duplicated or missing."""
     with world.proxy.broken(Fault("drop", on=function, times=1)) as fault:
@@ -133,15 +137,15 @@ def test_response_is_dropped_after_commit(world: World, undisturbed: Snapshot, f
     assert after == undisturbed
 
 
-@pytest.mark.parametrize(
-    ("status", "reason", "headers"),
-    [
-        (429, "Too Many Requests", ["Retry-After: 1"]),
-        (502, "Bad Gateway", []),
-        (503, "Service Unavailable", ["Retry-After: 1"]),
-        (504, "Gateway Timeout", []),
-    ],
-)
+GATEWAY_ANSWERS = [
+    (429, "Too Many Requests", ["Retry-After: 1"]),
+    (502, "Bad Gateway", []),
+    (503, "Service Unavailable", ["Retry-After: 1"]),
+    (504, "Gateway Timeout", []),
+]
+
+
+@pytest.mark.parametrize(("status", "reason", "headers"), sampled(GATEWAY_ANSWERS, GATEWAY_ANSWERS[2:3]))
 def test_gateway_answers(world: World, status: int, reason: str, headers: list[str]) -> None:
     """A page of HTML instead of JSON: one is retried; if all calls of a run get one, the error names the status."""
     answer = http_answer(status, reason, HTML, "Content-Type: text/html", *headers)
@@ -160,13 +164,13 @@ def test_gateway_answers(world: World, status: int, reason: str, headers: list[s
     )
 
 
-@pytest.mark.parametrize(
-    ("on", "done"),
-    [
-        ("", "the port closed for an hour: twelve runs, five minutes apart"),
-        ("catchup_aggregation_batch", "503 to each catch-up for an hour: twelve runs, five minutes apart"),
-    ],
-)
+OUTAGES = [
+    ("", "the port closed for an hour: twelve runs, five minutes apart"),
+    ("catchup_aggregation_batch", "503 to each catch-up for an hour: twelve runs, five minutes apart"),
+]
+
+
+@pytest.mark.parametrize(("on", "done"), sampled(OUTAGES, OUTAGES[1:]))
 def test_an_outage_of_an_hour_disables_nothing(
     world: World, on: str, done: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,8 +16,8 @@ from sqlalchemy import make_url
 
 from agg_pipeline.embedded import Stack, supervised
 from agg_pipeline.embedded.dagster_services import DagsterServices, dagster_services
+from agg_pipeline_tests.dagster.client import DagsterClient, Run
 from agg_pipeline_tests.dagster.conftest import empty_storage
-from agg_pipeline_tests.dagster.services import Desk, Run
 from agg_pipeline_tests.embedded.processes import wait_until
 from agg_pipeline_tests.faults.judge import Verdict, judged
 from agg_pipeline_tests.faults.table import Row
@@ -26,40 +26,40 @@ from agg_pipeline_tests.sql.helpers import scalar
 
 MODULE = "agg_pipeline_tests.dagster.by_hand_quick"
 
-pytestmark = pytest.mark.thorough
+pytestmark = pytest.mark.nightly
 
 
 @contextlib.contextmanager
-def desk_of(stack: Stack, home: Path) -> Iterator[Desk]:
+def client_of(stack: Stack, home: Path) -> Iterator[DagsterClient]:
     environment = stack.environment() | {"ENV_NAME": "prod"}
     with dagster_services(home, environment, module=MODULE) as services:
-        yield Desk(services.url, services)
+        yield DagsterClient(services.url, services)
 
 
 @pytest.fixture(scope="module")
-def running(fault_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def running(fault_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagsterClient]:
     """All of Dagster, once: what a test kills is started again."""
     root = tmp_path_factory.mktemp("dagster")
     with empty_storage(fault_stack, root / "empty"):
         pass
-    with desk_of(fault_stack, root) as opened:
+    with client_of(fault_stack, root) as opened:
         yield opened
 
 
 @pytest.fixture
-def desk(running: Desk) -> Desk:
+def client(running: DagsterClient) -> DagsterClient:
     """As one that has seen no run yet."""
     return dataclasses.replace(running, forgotten=frozenset(run.run_id for run in running.runs()))
 
 
-def services_of(desk: Desk) -> DagsterServices:
-    assert desk.services
-    return desk.services
+def services_of(client: DagsterClient) -> DagsterServices:
+    assert client.services
+    return client.services
 
 
-def kill(desk: Desk, name: str) -> None:
+def kill(client: DagsterClient, name: str) -> None:
     """kill -9 of one of Dagster's processes, and of nothing that it has started; the supervisor starts it again."""
-    services = services_of(desk)
+    services = services_of(client)
     os.kill(services.pid(name), signal.SIGKILL)
     wait_until(lambda: services.supervisor.restarted() == [name])
 
@@ -77,15 +77,17 @@ def is_healed(world: World) -> bool:
         return scalar(db, "select count(*) from agg_get_due_tasks('PROD')") == 0 and judged(db) == Verdict()
 
 
-def note(world: World, desk: Desk, fault: str, done: str, heals: Callable[[], object] = lambda: None) -> list[Run]:
+def note(
+    world: World, client: DagsterClient, fault: str, done: str, heals: Callable[[], object] = lambda: None
+) -> list[Run]:
     """Wait until all is right without anybody's help, and put the row into the table."""
     began = time.monotonic()
     heals()
-    desk.wait(lambda: is_healed(world), "all bars are right and all leases free")
+    client.wait(lambda: is_healed(world), "all bars are right and all leases free")
     heal = f"{time.monotonic() - began:.0f} s"
-    desk.wait(lambda: all(run.has_ended for run in desk.runs()), "all runs end")
+    client.wait(lambda: all(run.has_ended for run in client.runs()), "all runs end")
     time.sleep(6)  # a look of catch_up at the last run, so that it starts none in the middle of the next test
-    runs = desk.runs()
+    runs = client.runs()
     with world.connect() as db:
         found = judged(db)
         open_rows = scalar(db, "select count(*) from ops_runlog where status = 'running'")
@@ -96,70 +98,70 @@ def note(world: World, desk: Desk, fault: str, done: str, heals: Callable[[], ob
     return runs
 
 
-def start_one(world: World, desk: Desk) -> str:
+def start_one(world: World, client: DagsterClient) -> str:
     """A run that is in the middle of its work, when the lock on its table lets it."""
-    run_id = desk.launch_when_possible({"max_windows": 10})
-    desk.wait(lambda: world.leases() > 0, "a lease")
+    run_id = client.launch_when_possible({"max_windows": 10})
+    client.wait(lambda: world.leases() > 0, "a lease")
     return run_id
 
 
-def test_daemon_killed(world: World, desk: Desk) -> None:
+def test_daemon_killed(world: World, client: DagsterClient) -> None:
     with table_locked(world):
-        run_id = start_one(world, desk)
-        kill(desk, "daemon")
-    note(world, desk, "daemon killed", "kill -9 while a run is at work; started again")
-    assert desk.run(run_id).status == "SUCCESS", "a run needs no daemon"
+        run_id = start_one(world, client)
+        kill(client, "daemon")
+    note(world, client, "daemon killed", "kill -9 while a run is at work; started again")
+    assert client.run(run_id).status == "SUCCESS", "a run needs no daemon"
 
 
-def test_code_server_killed(world: World, desk: Desk) -> None:
+def test_code_server_killed(world: World, client: DagsterClient) -> None:
     with table_locked(world):
-        start_one(world, desk)
-        kill(desk, "code-server")
-    note(world, desk, "code server killed", "kill -9 while a run is at work; started again")
+        start_one(world, client)
+        kill(client, "code-server")
+    note(world, client, "code server killed", "kill -9 while a run is at work; started again")
 
 
-def test_code_server_and_worker_killed(world: World, desk: Desk) -> None:
+def test_code_server_and_worker_killed(world: World, client: DagsterClient) -> None:
     """No process is left to report the end of the run; it is detected by its silence."""
     with table_locked(world):
-        run_id = start_one(world, desk)
-        messages = [event.get("message") or "" for event in desk.events(run_id)]
+        run_id = start_one(world, client)
+        messages = [event.get("message") or "" for event in client.events(run_id)]
         (pid,) = {int(pid) for message in messages for pid in re.findall(r"in process \(pid: (\d+)\)", message)}
-        kill(desk, "code-server")
+        kill(client, "code-server")
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
     def noticed_and_the_next_tick() -> None:
-        desk.wait(lambda: desk.run(run_id).has_ended, "the dead run is noticed")
-        desk.launch_when_possible()  # as the schedule does, at most five minutes later
+        client.wait(lambda: client.run(run_id).has_ended, "the dead run is noticed")
+        client.launch_when_possible()  # as the schedule does, at most five minutes later
 
     done = "kill -9 of both; the run is taken for dead after 5 min of silence (20 s in the test)"
-    note(world, desk, "code server and worker killed", done, noticed_and_the_next_tick)
-    assert desk.run(run_id).status == "FAILURE"
+    note(world, client, "code server and worker killed", done, noticed_and_the_next_tick)
+    assert client.run(run_id).status == "FAILURE"
 
 
-def test_two_daemons_on_one_storage(world: World, desk: Desk, tmp_path: Path) -> None:
+def test_two_daemons_on_one_storage(world: World, client: DagsterClient, tmp_path: Path) -> None:
     """A second one by mistake: each run that a sensor wants is still started once."""
     with supervised(tmp_path, database=False) as (supervisor, _):
         supervisor.run(
-            dataclasses.replace(services_of(desk).orders["daemon"], log=str(supervisor.layout.log("daemon")))
+            dataclasses.replace(services_of(client).orders["daemon"], log=str(supervisor.layout.log("daemon")))
         )
-        desk.launch_when_possible({"max_windows": 5})
-        runs = note(world, desk, "two daemons on one storage", "a second dagster-daemon beside the first")
+        client.launch_when_possible({"max_windows": 5})
+        runs = note(world, client, "two daemons on one storage", "a second dagster-daemon beside the first")
     keys = Counter(run.tags["dagster/run_key"] for run in runs if "dagster/run_key" in run.tags)
     assert keys, "no sensor started a run"
     assert set(keys.values()) == {1}
 
 
-def test_two_dagsters_on_one_database(world: World, desk: Desk, tmp_path: Path) -> None:
+def test_two_dagsters_on_one_database(world: World, client: DagsterClient, tmp_path: Path) -> None:
     """Two independent deployments tick at the same moment; leases keep their work apart."""
     with psycopg.connect(world.stack.dsn, autocommit=True) as db:
         db.execute("drop database if exists dagster_two with (force)")
         db.execute("create database dagster_two owner dagster")
     storage = make_url(world.stack.dagster_dsn).set(database="dagster_two").render_as_string(hide_password=False)
     stack = dataclasses.replace(world.stack, dagster_dsn=storage)
-    with desk_of(stack, tmp_path / "two") as other:
-        launched = [(one, one.launch_when_possible({"max_windows": 30})) for one in (desk, other)]
+    with client_of(stack, tmp_path / "two") as other:
+        launched = [(one, one.launch_when_possible({"max_windows": 30})) for one in (client, other)]
         others = [one.wait_for_end(run_id).status for one, run_id in launched]
-        note(world, desk, "two deployments on one database", "both tick at the same moment, their sensors running")
+        note(world, client, "two deployments on one database", "both tick at the same moment, their sensors running")
         other.wait(lambda: all(run.has_ended for run in other.runs()), "all runs of the other one end")
     assert others == ["SUCCESS", "SUCCESS"], "a task that the other one has at work is no failure"

@@ -71,6 +71,7 @@ def far_world(world: World, hop: Hop) -> Iterator[World]:
     world.proxy.reset_live()
 
 
+@pytest.mark.nightly
 def test_refused(far_world: World, hop: Hop) -> None:
     """PostgREST loses its connections and gets no new ones."""
     with hop.database.broken(Fault("refuse")) as fault:
@@ -80,6 +81,7 @@ def test_refused(far_world: World, hop: Hop) -> None:
     far_world.recovers("database hop: refused", "PostgREST's connections reset and refused during a run")
 
 
+@pytest.mark.nightly
 def test_black_hole(far_world: World, hop: Hop) -> None:
     """What PostgREST has sent arrives when the pipeline is long gone."""
     far_world.timeout_s = 0.3

@@ -147,6 +147,7 @@ class Filler:
                 self.is_full.set()
 
 
+@pytest.mark.nightly
 def test_full_disk(small_disk: Path, small_world: World) -> None:
     """PostgreSQL refuses to write; with room again it goes on by itself."""
     small_world.news(minutes=24 * 60)
@@ -156,6 +157,7 @@ def test_full_disk(small_disk: Path, small_world: World) -> None:
     small_world.recovers("disk full", "not a byte left for a table during a run")
 
 
+@pytest.mark.nightly
 def test_full_disk_under_the_log(small_disk: Path, small_world: World) -> None:
     """Without room for its log PostgreSQL goes down at once, and cannot come again before there is some."""
     with Filler(small_disk):

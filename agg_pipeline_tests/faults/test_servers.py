@@ -12,17 +12,20 @@ import pytest
 
 from agg_pipeline_tests.embedded.processes import pids, wait_until
 from agg_pipeline_tests.faults.world import World
+from agg_pipeline_tests.sampling import sampled
 
-
-@pytest.mark.parametrize(
-    ("server", "signum", "fault"),
-    [
+ENDED = [
+    (server, signum, fault, function)
+    for function in ("catchup_aggregation_batch", "agg_finish_batch")
+    for server, signum, fault in (
         ("postgrest", signal.SIGKILL, "PostgREST killed"),
         ("postgres", signal.SIGKILL, "PostgreSQL killed"),
         ("postgres", signal.SIGINT, "PostgreSQL restarted"),
-    ],
-)
-@pytest.mark.parametrize("function", ["catchup_aggregation_batch", "agg_finish_batch"])
+    )
+]
+
+
+@pytest.mark.parametrize(("server", "signum", "fault", "function"), sampled(ENDED, [ENDED[0], ENDED[4]]))
 def test_a_server_goes_and_comes_again(
     world: World, server: str, signum: signal.Signals, fault: str, function: str
 ) -> None:
@@ -54,7 +57,10 @@ def stopped(world: World) -> Iterator[Callable[[str], None]]:
         signal_all(signal.SIGCONT, found)
 
 
-@pytest.mark.parametrize(("server", "fault"), [("postgrest", "PostgREST stopped"), ("postgres", "PostgreSQL stopped")])
+STOPPED = [("postgrest", "PostgREST stopped"), ("postgres", "PostgreSQL stopped")]
+
+
+@pytest.mark.parametrize(("server", "fault"), sampled(STOPPED, STOPPED[1:]))
 def test_a_server_is_stopped_and_goes_on(world: World, server: str, fault: str) -> None:
     """SIGSTOP: it holds its connections and answers nobody; with SIGCONT it does all that it was asked for."""
     world.timeout_s = 0.6

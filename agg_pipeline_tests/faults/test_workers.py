@@ -33,6 +33,7 @@ def start_worker(world: World) -> BaseProcess:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_killed_between_any_two_calls(world: World) -> None:
     """kill -9 with k calls done and the next one not yet there, for every k of a run."""
     left, recoveries = [], []

@@ -1,6 +1,8 @@
 """Checks of bars, on pages made by hand: no findings for right bars, the window of each wrong bar."""
 
+import copy
 import datetime as dt
+import functools
 import random
 from typing import Any
 
@@ -25,7 +27,9 @@ from agg_pipeline_tests.quality.test_recomputation_properties import raw_bars
 
 M1, M5, M15, H1, H4, D1 = Timeframe
 DAY = dt.timedelta(days=1)
-few = settings(deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])  # making one smaller takes minutes
+few = settings(  # one takes a second, and making one smaller takes minutes
+    max_examples=settings().max_examples // 50, phases=[Phase.explicit, Phase.reuse, Phase.generate]
+)
 
 
 class Pages(AggGateway):
@@ -93,12 +97,17 @@ def findings_of(pages: AggGateway, **options: Any) -> set[tuple[str, str, str]]:
     }
 
 
-def constant_bars(days: int = 1, base: Timeframe = M1) -> Pages:
+@functools.cache  # computing the bars takes 0.3 s, and thirty tests begin with the same ones
+def _constant_bars(days: int, base: Timeframe) -> Pages:
     rows = [bar(m, base, vol=1.5, vwap=10.5, trade_count=2) for m in range(0, days * 1440, base.minutes)]
     return Pages(pd.DataFrame(rows), base)
 
 
-@settings(few, max_examples=6)
+def constant_bars(days: int = 1, base: Timeframe = M1) -> Pages:
+    return copy.deepcopy(_constant_bars(days, base))
+
+
+@few
 @given(raw_bars())
 def test_bars_built_from_any_raw_bars_have_no_errors(raw: pd.DataFrame) -> None:
     """Also with missing or invalid source bars, unknown values and negative prices."""
@@ -108,7 +117,7 @@ def test_bars_built_from_any_raw_bars_have_no_errors(raw: pd.DataFrame) -> None:
     assert {check for check, _ in results} == {*CHECKS, *RAW_CHECKS}
 
 
-@settings(few, max_examples=10)
+@few
 @given(raw_bars(), st.integers(0, 2**32 - 1), st.sampled_from([*PRICES, "vol", "trade_count", "gone"]))
 def test_any_damaged_field_is_found_in_its_window(raw: pd.DataFrame, seed: int, field: str) -> None:
     pages = Pages(raw)
@@ -164,10 +173,11 @@ def test_an_impossible_price_is_reported(fields: dict[str, object], problem: str
     pages = constant_bars()
     ts = MIDNIGHT + dt.timedelta(hours=10, minutes=5)
     pages.damage(M5, ts, **fields)
-    result = run_checks(pages)["prices_sane", "5m"]
+    results = run_checks(pages)
+    result = results["prices_sane", "5m"]
     assert [str(finding) for finding in result.findings] == [f"EURUSD 5m 2024-03-13 10:05 UTC: {problem}"]
     assert (result.passed, result.found, result.severity) == (False, 1, severity)
-    assert not run_checks(pages)["matches_recomputation", "5m"].passed
+    assert not results["matches_recomputation", "5m"].passed
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ def api(stack: Stack) -> str:
     return _required(stack)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def scratch() -> Iterator[Stack]:
     """A migrated stack of its own, without row level security: without a policy that alone would refuse inserts."""
     with temporary() as started:

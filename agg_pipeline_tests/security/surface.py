@@ -69,6 +69,12 @@ class Surface:
             ],
         )
 
+    def only(self, name: str) -> "Surface":
+        """The relation or function of this name."""
+        found = Surface([r for r in self.relations if r.name == name], [f for f in self.functions if f.name == name])
+        assert len(found.relations) + len(found.functions) == 1, name
+        return found
+
 
 @dataclass(frozen=True)
 class Attempt:

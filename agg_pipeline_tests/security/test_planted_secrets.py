@@ -13,9 +13,11 @@ import pytest
 
 from agg_pipeline.definitions import build_definitions
 from agg_pipeline.embedded import Stack
+from agg_pipeline.embedded.dagster_services import dagster_home
 from agg_pipeline.embedded.files import Layout, State
 from agg_pipeline.embedded.postgrest import sign_token
-from agg_pipeline_tests.dagster.services import Desk
+from agg_pipeline_tests.conftest import TABLES
+from agg_pipeline_tests.dagster.client import DagsterClient
 from agg_pipeline_tests.sql.helpers import put, register
 
 NOW = "2026-01-05T02:01:00Z"
@@ -27,13 +29,13 @@ COMMAND = str(Path(sysconfig.get_path("scripts")) / "agg-pipeline")
 
 @dataclass
 class Scene:
-    """`agg-pipeline up` on a database that it takes for a hosted project, and what was said so far."""
+    """A folder of `agg-pipeline up`, a database that it takes for a hosted project, and what was said so far."""
 
     stack: Stack
     root: Path
     environment: dict[str, str] = field(repr=False)
-    desk: Desk
     said: list[str] = field(default_factory=list)
+    url: str = ""  # of Dagster's UI
 
     def run_command(self, *arguments: str, **environment: str) -> str:
         """A command with other variables; its output, which counts as shown. It must fail."""
@@ -62,24 +64,28 @@ class Scene:
         return "\n".join(texts)
 
 
-@pytest.fixture(scope="module")
-def scene(scratch: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    root = tmp_path_factory.mktemp("up")
+@pytest.fixture
+def scene(scratch: Stack, tmp_path: Path) -> Scene:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SUPABASE_", "DAGSTER_"))}
-    environment = inherited | scratch.environment() | {"ENV_NAME": "prod"}
+    dagster_home(tmp_path)
+    return Scene(scratch, tmp_path, inherited | scratch.environment() | {"ENV_NAME": "prod"})
+
+
+@pytest.fixture
+def served(scene: Scene) -> Iterator[Scene]:
+    """`agg-pipeline up` at work."""
     up = subprocess.Popen(
-        [COMMAND, "up", "--root", str(root), "--port", "0"], env=environment, cwd=root,
+        [COMMAND, "up", "--root", str(scene.root), "--port", "0"], env=scene.environment, cwd=scene.root,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     assert up.stdout is not None
-    said = []
     try:
         for line in up.stdout:
-            said.append(line)
+            scene.said.append(line)
             if line.startswith("Ctrl-C"):
                 break
-        (url,) = [line.split()[-1] for line in said if line.startswith("Dagster UI")]
-        yield Scene(scratch, root, environment, Desk(url), said)
+        (scene.url,) = [line.split()[-1] for line in scene.said if line.startswith("Dagster UI")]
+        yield scene
     finally:
         up.terminate()
         up.communicate(timeout=60)
@@ -88,43 +94,82 @@ def scene(scratch: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @pytest.fixture
 def market(scratch_db: psycopg.Connection) -> psycopg.Connection:
     """Three symbols with two hours of bars: one is right, one breaks, the bars of one cannot be written."""
+    scratch_db.execute(f"truncate {TABLES} restart identity cascade")
     register(scratch_db, "GOOD", "BROKEN", "ECHO")
     for symbol in ("GOOD", "BROKEN", "ECHO"):
         put(scratch_db, symbol, "00:00", 120)
     put(scratch_db, "BROKEN", "00:00", 5, trade_count=2_000_000_000)
     # As a database or a proxy may do that is too helpful: the refusal tells all that came with the request.
     scratch_db.execute(
-        """create function public._echo() returns trigger language plpgsql security definer
+        """create or replace function public._echo() returns trigger language plpgsql security definer
              set log_min_messages = 'panic' as $$  -- its own log is not ours to keep clean
            begin raise exception 'refused with %', current_setting('request.headers', true); end $$;
-           create trigger echo before insert on public.derived_data_bars for each row
+           create or replace trigger echo before insert on public.derived_data_bars for each row
              when (new.canonical_symbol = 'ECHO') execute function public._echo()"""
     )
     return scratch_db
 
 
-def run_in_process(scene: Scene, monkeypatch: pytest.MonkeyPatch, **environment: str) -> None:
-    """A run with other variables in the instance of `up`; it must fail."""
+def run_in_process(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, config: dict[str, object] | None = None, **environment: str
+) -> dg.ExecuteInProcessResult:
+    """A run with other variables in the instance of `up`."""
     with monkeypatch.context() as patch:
         for name, value in (scene.environment | environment).items():
             patch.setenv(name, value)
         patch.setattr("agg_pipeline.database.transport.retries.ATTEMPTS", 1)
         job = build_definitions().resolve_job_def("agg_master")
+        run_config = {"ops": {"select_due": {"config": config or {}}}}
         with dg.DagsterInstance.from_config(str(scene.root / "dagster_home")) as instance:
-            assert not job.execute_in_process(instance=instance, raise_on_error=False).success
+            return job.execute_in_process(run_config=run_config, instance=instance, raise_on_error=False)
+
+
+GOOD = {"now_utc": NOW, "symbols": ["GOOD"], "trigger": "planted-trigger"}
+BAD = {"now_utc": NOW, "symbols": ["BROKEN", "ECHO"]}
+
+
+def hosted_with_a_wrong_password(stack: Stack) -> str:
+    hosted = stack.dsn.replace(f":{stack_password(stack)}@", f":{PASSWORD}@")
+    assert PASSWORD in hosted
+    return hosted
+
+
+def assert_no_secret_is_kept(scene: Scene, *seen: str) -> None:
+    """None is kept or was shown; all of ``seen`` is, or the search has not gone where it should."""
+    kept = scene.kept()
+    assert [text for text in seen if text not in kept] == []
+    shown = {name for name, secret in secrets(scene.stack).items() if secret in kept}
+    assert shown == set()
+
+
+def test_runs_keep_and_show_no_secret(
+    scene: Scene, market: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """In this process: a run that succeeds, one that fails at its tasks, two that fail before, and a command."""
+    good = run_in_process(scene, monkeypatch, GOOD)
+    bad = run_in_process(scene, monkeypatch, BAD)
+    wrong_key = run_in_process(scene, monkeypatch, SUPABASE_SERVICE_ROLE_KEY=WRONG_KEY)
+    hosted = run_in_process(scene, monkeypatch, SUPABASE_URL=hosted_with_a_wrong_password(scene.stack))
+    assert [run.success for run in (good, bad, wrong_key, hosted)] == [True, False, False, False]
+    scene.run_command("migrate", SUPABASE_DB_URL=hosted_with_a_wrong_password(scene.stack))
+    scene.said += capfd.readouterr()
+    assert_no_secret_is_kept(
+        scene, good.run_id, bad.run_id, "planted-trigger", "22003", "refused with", "authorization", "STEP_FAILURE",
+        "set SUPABASE_SERVICE_ROLE_KEY",
+    )  # fmt: skip
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_no_secret_is_kept_or_shown_anywhere(
-    scene: Scene, market: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    served: Scene, market: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    desk, stack = scene.desk, scene.stack
+    """The same with `agg-pipeline up` at work, and with every way to fail."""
+    scene, client, stack = served, DagsterClient(served.url), served.stack
     # Runs of the code server: one that succeeds, one with a hard failure and a database that tells too much.
-    good = desk.launch(config={"now_utc": NOW, "symbols": ["GOOD"], "trigger": "planted-trigger"})
-    bad = desk.launch(config={"now_utc": NOW, "symbols": ["BROKEN", "ECHO"]})
+    good, bad = client.launch(config=GOOD), client.launch(config=BAD)
     # Meanwhile with wrong settings: a line from each command ...
-    hosted = stack.dsn.replace(f":{stack_password(stack)}@", f":{PASSWORD}@")
-    assert PASSWORD in hosted
+    hosted = hosted_with_a_wrong_password(stack)
     scene.run_command("tick", SUPABASE_SERVICE_ROLE_KEY=WRONG_KEY)
     scene.run_command("migrate", SUPABASE_DB_URL=hosted)
     # ... and a traceback where Dagster cannot reach its own storage.
@@ -134,24 +179,27 @@ def test_no_secret_is_kept_or_shown_anywhere(
     )
     assert "Traceback" in traced
     # Runs that fail before their first call, with tracebacks in the event log.
-    run_in_process(scene, monkeypatch, SUPABASE_SERVICE_ROLE_KEY=WRONG_KEY)
-    run_in_process(scene, monkeypatch, SUPABASE_SERVICE_ROLE_KEY=NOT_A_KEY)
-    run_in_process(scene, monkeypatch, SUPABASE_URL="http://127.0.0.1:9")
-    run_in_process(scene, monkeypatch, SUPABASE_URL=f"https://user:{PASSWORD}@[not-a-host")
-    run_in_process(scene, monkeypatch, SUPABASE_URL=hosted)
-    run_in_process(scene, monkeypatch, SUPABASE_URL=f"postgresql://postgres:{PASSWORD}@part@127.0.0.1/postgres")
-    assert desk.wait_for_end(good).status == "SUCCESS"
+    for wrong in (
+        {"SUPABASE_SERVICE_ROLE_KEY": WRONG_KEY},
+        {"SUPABASE_SERVICE_ROLE_KEY": NOT_A_KEY},
+        {"SUPABASE_URL": "http://127.0.0.1:9"},
+        {"SUPABASE_URL": f"https://user:{PASSWORD}@[not-a-host"},
+        {"SUPABASE_URL": hosted},
+        {"SUPABASE_URL": f"postgresql://postgres:{PASSWORD}@part@127.0.0.1/postgres"},
+    ):
+        assert not run_in_process(scene, monkeypatch, **wrong).success, wrong
+    assert client.wait_for_end(good).status == "SUCCESS"
     failed = "select count(*) = 2 from data_agg_state where timeframe = '5m' and last_error is not null"
-    desk.wait(lambda: market.execute(failed).fetchone() == (True,), "both symbols fail, in this run or one of a sensor")
-    desk.wait(lambda: all(run.has_ended for run in desk.runs()), "the runs that sensors started")
+    client.wait(
+        lambda: market.execute(failed).fetchone() == (True,), "both symbols fail, in this run or one of a sensor"
+    )
+    client.wait(lambda: all(run.has_ended for run in client.runs()), "the runs that sensors started")
     scene.said += capfd.readouterr()
 
-    kept = scene.kept()
-    for seen in (good, bad, "planted-trigger", "22003", "refused with", "authorization", "Traceback", "STEP_FAILURE",
-                 "set SUPABASE_SERVICE_ROLE_KEY", "no answer from http://127.0.0.1:9", "LOGS_CAPTURED"):  # fmt: skip
-        assert seen in kept, f"{seen}: the search has not looked where it should be"
-    shown = {name for name, secret in secrets(stack).items() if secret in kept}
-    assert shown == set()
+    assert_no_secret_is_kept(
+        scene, good, bad, "planted-trigger", "22003", "refused with", "authorization", "Traceback", "STEP_FAILURE",
+        "set SUPABASE_SERVICE_ROLE_KEY", "no answer from http://127.0.0.1:9", "LOGS_CAPTURED",
+    )  # fmt: skip
 
 
 def stack_password(stack: Stack) -> str:

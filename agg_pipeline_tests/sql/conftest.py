@@ -12,13 +12,14 @@ from agg_pipeline_tests.sql.helpers import copied_database, fresh_database
 
 
 @pytest.fixture
-def db(db: psycopg.Connection) -> psycopg.Connection:
+def db(_connection: psycopg.Connection) -> Iterator[psycopg.Connection]:
     """A connection on empty tables, whose work is rolled back after the test."""
-    if db.execute(
+    if _connection.execute(
         "select exists (select from core_asset_registry_all) or exists (select from ops_runlog)"
     ).fetchone() == (True,):
-        db.execute(f"truncate {TABLES} cascade")
-    return db
+        _connection.execute(f"truncate {TABLES} cascade")
+    with _connection.transaction(force_rollback=True):
+        yield _connection
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,21 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from agg_pipeline.database.migrate import MigrationError, migrate
+from agg_pipeline.database.migrate import MigrationError
 from agg_pipeline.database.partitioning import partition, plan
 from agg_pipeline.embedded import Stack
 from agg_pipeline_tests.oracle import assert_equals_oracle
-from agg_pipeline_tests.sql.helpers import at, fresh_database, put, refused, register, rows, scalar, settle, tick
+from agg_pipeline_tests.sql.helpers import (
+    at,
+    copied_database,
+    put,
+    refused,
+    register,
+    rows,
+    scalar,
+    settle,
+    tick,
+)
 
 NOW = dt.datetime(2026, 1, 5, tzinfo=dt.UTC)
 
@@ -42,13 +52,14 @@ SURROUNDINGS = {
 
 
 @pytest.fixture
-def own(stack: Stack) -> Iterator[psycopg.Connection]:
+def own(stack: Stack, migrated: str) -> Iterator[psycopg.Connection]:
     """A database of its own, as an upgrade leaves it: with a grant of the ingester."""
-    with fresh_database(stack.dsn, "partitions") as dsn:
-        migrate(dsn)
-        with psycopg.connect(dsn, autocommit=True) as db:
-            db.execute("grant delete on data_bars to service_role")
-            yield db
+    with (
+        copied_database(stack.dsn, "partitions", of="all_migrations") as dsn,
+        psycopg.connect(dsn, autocommit=True) as db,
+    ):
+        db.execute("grant delete on data_bars to service_role")
+        yield db
 
 
 def surroundings(db: psycopg.Connection) -> dict[str, list[object]]:

@@ -15,8 +15,8 @@ from agg_pipeline.embedded import Stack
 from agg_pipeline.embedded.dagster_services import dagster_services
 from agg_pipeline.market.timeframes import Timeframe, window_start
 from agg_pipeline_tests.conftest import TABLES, open_gateway
+from agg_pipeline_tests.dagster.client import DagsterClient
 from agg_pipeline_tests.dagster.conftest import empty_storage
-from agg_pipeline_tests.dagster.services import Desk
 from agg_pipeline_tests.ui.browser import NAMES, PATIENCE_MS, SIZE, Browser, chromium_running, find_chromium
 
 # Four hours that make one 4h bar, and ended long enough ago for every deadline.
@@ -33,7 +33,7 @@ def chromium() -> str:
 
 
 @pytest.fixture(scope="session")
-def desk(chromium: str, stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def client(chromium: str, stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagsterClient]:
     """All of Dagster, its schedule at rest: what runs is what a test or a sensor starts."""
     root = tmp_path_factory.mktemp("dagster")
     with empty_storage(stack, root / "empty"):
@@ -41,7 +41,7 @@ def desk(chromium: str, stack: Stack, tmp_path_factory: pytest.TempPathFactory) 
     environment = stack.environment() | {"ENV_NAME": "prod"}
     module = "agg_pipeline_tests.dagster.by_hand"
     with dagster_services(root, environment, module=module) as services:
-        yield Desk(services.url, services)
+        yield DagsterClient(services.url, services)
 
 
 @pytest.fixture(scope="session")
@@ -69,13 +69,13 @@ def context(running_chromium: Chromium) -> Iterator[BrowserContext]:
 
 @pytest.fixture(scope="module")
 def open_browser(
-    context: BrowserContext, desk: Desk, pictures: Path
+    context: BrowserContext, client: DagsterClient, pictures: Path
 ) -> Callable[[str], contextlib.AbstractContextManager[Browser]]:
     """A page of the UI; what it shows in the end is kept as a picture of that name, for whoever wonders why."""
 
     @contextlib.contextmanager
     def opened(name: str) -> Iterator[Browser]:
-        browser = Browser(context.new_page(), desk.url, pictures)
+        browser = Browser(context.new_page(), client.url, pictures)
         try:
             yield browser
         finally:
@@ -93,19 +93,19 @@ def browser(
         yield opened
 
 
-def clear(db: psycopg.Connection, desk: Desk) -> None:
+def clear(db: psycopg.Connection, client: DagsterClient) -> None:
     """Empty tables, and no run that follows one of an earlier test."""
-    desk.wait(lambda: all(run.has_ended for run in desk.runs()), "the runs of earlier tests end")
+    client.wait(lambda: all(run.has_ended for run in client.runs()), "the runs of earlier tests end")
     db.execute(f"truncate {TABLES} restart identity cascade")
-    desk.wait(lambda: desk.has_looked("catch_up"), "the sensor catch_up finds nothing left over")
+    client.wait(lambda: client.has_ticked("catch_up"), "the sensor catch_up finds nothing left over")
 
 
 @pytest.fixture(scope="module")
-def market(desk: Desk, stack: Stack) -> Iterator[psycopg.Connection]:
+def market(client: DagsterClient, stack: Stack) -> Iterator[psycopg.Connection]:
     """Four hours of bars of three symbols, nothing built of them yet. A connection that commits."""
     gateway = open_gateway(stack, direct=stack.api_url is None)
     with psycopg.connect(stack.dsn, autocommit=True) as db:
-        clear(db, desk)
+        clear(db, client)
         for symbol in SYMBOLS:
             gateway.register_asset(symbol, start=BEGIN, base_timeframe="1m")
         db.execute(

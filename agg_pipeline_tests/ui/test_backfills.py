@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from agg_pipeline.embedded import Stack
 from agg_pipeline_tests.conftest import open_gateway
-from agg_pipeline_tests.dagster.services import Desk, Run
+from agg_pipeline_tests.dagster.client import DagsterClient, Run
 from agg_pipeline_tests.oracle import assert_equals_oracle
 from agg_pipeline_tests.ui.browser import Browser, is_drawn
 from agg_pipeline_tests.ui.conftest import clear
@@ -24,11 +24,11 @@ SYMBOLS = ["AAA", "BBB", "CCC"]
 
 
 @pytest.fixture(scope="module")
-def month(desk: Desk, stack: Stack) -> Iterator[psycopg.Connection]:
+def month(client: DagsterClient, stack: Stack) -> Iterator[psycopg.Connection]:
     """A month of waves of four symbols, with a hole of some hours every other day; nothing is built of them yet."""
     gateway = open_gateway(stack, direct=stack.api_url is None)
     with psycopg.connect(stack.dsn, autocommit=True) as db:
-        clear(db, desk)
+        clear(db, client)
         for symbol in [*SYMBOLS, "OTHER"]:
             gateway.register_asset(symbol, start=BEGIN, base_timeframe="1m")
         db.execute(
@@ -45,20 +45,22 @@ def month(desk: Desk, stack: Stack) -> Iterator[psycopg.Connection]:
 
 @pytest.fixture(scope="module")
 def backfill(
-    month: psycopg.Connection, desk: Desk, open_browser: Callable[[str], contextlib.AbstractContextManager[Browser]]
+    month: psycopg.Connection,
+    client: DagsterClient,
+    open_browser: Callable[[str], contextlib.AbstractContextManager[Browser]],
 ) -> Run:
     """Launched from the lineage, watched to its end; its only run."""
     with open_browser("backfill") as browser:
         config = f"ops: {{backfill_bars: {{config: {{symbols: [{', '.join(SYMBOLS)}]}}}}}}"
         backfill_id = browser.launch_backfill(f"{BEGIN:%Y-%m-%d}", f"{LAST:%Y-%m-%d}", config)
         browser.sees(f"{BEGIN:%Y-%m-%d}...{LAST:%Y-%m-%d}")
-        desk.wait(lambda: desk.runs_of_backfill(backfill_id), "the backfill's run")
-        (run,) = desk.runs_of_backfill(backfill_id)
-        assert desk.wait_for_end(run.run_id).status == "SUCCESS"
+        client.wait(lambda: client.runs_of_backfill(backfill_id), "the backfill's run")
+        (run,) = client.runs_of_backfill(backfill_id)
+        assert client.wait_for_end(run.run_id).status == "SUCCESS"
         expect(browser.page.get_by_text("100% completed")).to_have_count(5)
         browser.sees("Succeeded", exact=True)
         browser.picture("backfill-done")
-        (run,) = desk.runs_of_backfill(backfill_id)
+        (run,) = client.runs_of_backfill(backfill_id)
     return run
 
 
@@ -73,7 +75,7 @@ def test_a_month_of_three_symbols_is_one_run_that_builds_just_those(backfill: Ru
 
 
 def test_the_asset_shows_what_was_done_plots_each_day_and_draws_the_last_bars(
-    browser: Browser, backfill: Run, desk: Desk
+    browser: Browser, backfill: Run, client: DagsterClient
 ) -> None:
     browser.open_asset("bars_1h")
     browser.sees("windows without a bar")
@@ -88,22 +90,22 @@ def test_the_asset_shows_what_was_done_plots_each_day_and_draws_the_last_bars(
     browser.page.keyboard.press("Escape")
     charts = browser.open_plots()
     browser.sees("bars_of_day", exact=True)
-    desk.wait(lambda: is_drawn(charts.nth(1)), "the chart is drawn")
+    client.wait(lambda: is_drawn(charts.nth(1)), "the chart is drawn")
     browser.picture("backfill-plots")
 
 
 def test_the_checks_are_green_say_what_they_looked_at_and_can_be_asked_again(
-    browser: Browser, backfill: Run, desk: Desk
+    browser: Browser, backfill: Run, client: DagsterClient
 ) -> None:
     browser.open_checks("bars_1h")
     expect(browser.checks("Succeeded")).to_have_count(5)
     browser.page.get_by_text("matches_recomputation").first.click()
     browser.sees(f"AAA, BBB, CCC, all days from {BEGIN:%Y-%m-%d} to {LAST:%Y-%m-%d}")
     browser.picture("checks")
-    before = {run.run_id for run in desk.runs()}
+    before = {run.run_id for run in client.runs()}
     browser.page.get_by_role("button", name="Execute all").click()
-    (asked,) = desk.wait(lambda: [run for run in desk.runs() if run.run_id not in before], "a run of the checks")
-    assert desk.wait_for_end(asked.run_id).status == "SUCCESS"
+    (asked,) = client.wait(lambda: [run for run in client.runs() if run.run_id not in before], "a run of the checks")
+    assert client.wait_for_end(asked.run_id).status == "SUCCESS"
     browser.sees("the last 7 days of ")
     expect(browser.checks("Succeeded")).to_have_count(5)
     browser.picture("checks-again")

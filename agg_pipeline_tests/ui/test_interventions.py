@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from agg_pipeline.embedded import Stack
-from agg_pipeline_tests.dagster.services import Desk
+from agg_pipeline_tests.dagster.client import DagsterClient
 from agg_pipeline_tests.sql.helpers import scalar
 from agg_pipeline_tests.ui.browser import Browser, is_red
 
@@ -42,7 +42,7 @@ def no_more_back_off(db: psycopg.Connection) -> None:
 
 @pytest.mark.usefixtures("poison")
 def test_a_failed_run_is_red_names_the_task_and_leads_to_its_rerun(
-    browser: Browser, desk: Desk, market: psycopg.Connection
+    browser: Browser, client: DagsterClient, market: psycopg.Connection
 ) -> None:
     browser.open_launchpad("agg_master")
     browser.type_config(only("POISON"))
@@ -52,8 +52,8 @@ def test_a_failed_run_is_red_names_the_task_and_leads_to_its_rerun(
     browser.sees("1 of 4 tasks failed: POISON/5m (hard): 22003 ")
     browser.picture("run-failure")
 
-    (rerun,) = desk.wait(lambda: no_more_back_off(market) or desk.runs(rerun_of=failed), "the rerun")
-    assert desk.wait_for_end(rerun.run_id).status == "FAILURE"
+    (rerun,) = client.wait(lambda: no_more_back_off(market) or client.runs(rerun_of=failed), "the rerun")
+    assert client.wait_for_end(rerun.run_id).status == "FAILURE"
     browser.open_section("Runs")
     expect(browser.listed_run(failed)).to_be_visible()
     expect(browser.listed_run(rerun.run_id)).to_be_visible()
@@ -71,13 +71,13 @@ def test_a_failed_run_is_red_names_the_task_and_leads_to_its_rerun(
 
 @pytest.mark.usefixtures("locked")
 def test_a_terminated_run_is_canceled_and_its_lease_is_free(
-    browser: Browser, desk: Desk, market: psycopg.Connection
+    browser: Browser, client: DagsterClient, market: psycopg.Connection
 ) -> None:
     browser.open_launchpad("agg_master")
     browser.type_config(only("AAA"))
     run_id = browser.launch()
     held = "select lease_owner from data_agg_state where status = 'running'"
-    desk.wait(lambda: (run_id,) in market.execute(held).fetchall(), "a lease")
+    client.wait(lambda: (run_id,) in market.execute(held).fetchall(), "a lease")
     browser.wait_for_status("Started")
     browser.picture("run-started")
     browser.terminate()
@@ -85,4 +85,4 @@ def test_a_terminated_run_is_canceled_and_its_lease_is_free(
     browser.sees_no_more("Terminate runs")
     browser.picture("run-canceled")
     free = "select count(*) = 0 from data_agg_state where status = 'running' or lease_owner is not null"
-    desk.wait(lambda: scalar(market, free), "all leases are free")
+    client.wait(lambda: scalar(market, free), "all leases are free")

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from agg_pipeline.orchestration.check_evaluations import check_specs
 from agg_pipeline.orchestration.ops import PLOTTED
-from agg_pipeline_tests.dagster.services import Desk
+from agg_pipeline_tests.dagster.client import DagsterClient
 from agg_pipeline_tests.ui.browser import Browser, is_drawn, is_red
 
 pytestmark = pytest.mark.ui
@@ -59,11 +59,11 @@ def test_an_asset_shows_the_figures_of_its_last_materialization(browser: Browser
     browser.picture("asset-events")
 
 
-def test_an_asset_plots_its_figures(browser: Browser, tick: str, desk: Desk) -> None:
+def test_an_asset_plots_its_figures(browser: Browser, tick: str, client: DagsterClient) -> None:
     browser.open_asset("bars_1h")
     charts = browser.open_plots()
     browser.sees("bars_created", exact=True)
-    desk.wait(lambda: is_drawn(charts.first), "the chart is drawn")
+    client.wait(lambda: is_drawn(charts.first), "the chart is drawn")
     for figure in (*PLOTTED, "backlog_windows", "bars_of_day", "quality_2", "quality_minus_1"):
         expect(browser.page.get_by_text(figure, exact=True)).to_be_visible()
     browser.picture("asset-plots")

@@ -6,12 +6,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from agg_pipeline.embedded.dagster_services import DagsterServices
 
 PATIENCE_S = 150  # a busy machine
+_REPOSITORY = {"repositoryLocationName": "agg_pipeline", "repositoryName": "__repository__"}
 T = TypeVar("T")
 
 _RUNS = """query($filter: RunsFilter) { runsOrError(filter: $filter, limit: 50) { ... on Runs { results {
@@ -25,8 +26,13 @@ _TERMINATE = """mutation($run: String!) { terminateRun(runId: $run) { __typename
 _EVENTS = """query($run: ID!) { logsForRun(runId: $run) { ... on EventConnection { events {
                __typename ... on MessageEvent { message stepKey } ... on ExecutionStepFailureEvent {
                  error { message } failureMetadata { description metadataEntries { label } } } } } } }"""
-_LOOKS = """query($selector: SensorSelector!) { sensorOrError(sensorSelector: $selector) { ... on Sensor {
+_SENSOR_TICKS = """query($selector: SensorSelector!) { sensorOrError(sensorSelector: $selector) { ... on Sensor {
               sensorState { ticks(limit: 3) { timestamp status } } } } }"""
+_SCHEDULE = """query($selector: ScheduleSelector!) { scheduleOrError(scheduleSelector: $selector) {
+                 ... on Schedule { scheduleState { id } } } }"""
+_START = """mutation($selector: ScheduleSelector!) { startSchedule(scheduleSelector: $selector) { __typename
+              ... on PythonError { message } } }"""
+_STOP = """mutation($id: String!) { stopRunningSchedule(id: $id) { __typename ... on PythonError { message } } }"""
 _INSTIGATION = """{ repositoriesOrError { ... on RepositoryConnection { nodes {
                       schedules { name scheduleState { status } } sensors { name sensorState { status } } } } } }"""
 
@@ -48,12 +54,13 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Desk:
+class DagsterClient:
     """The UI of running services; ``services`` if they are this process's own."""
 
     url: str
     services: DagsterServices | None = None
-    forgotten: frozenset[str] = frozenset()  # runs that are not to be seen
+    forgotten: frozenset[str] = frozenset()  # runs that are not shown
+    at_first: dict[str, str] = field(default_factory=dict)  # what started() was when the services were new
 
     def ask(self, query: str, **variables: object) -> Any:
         body = json.dumps({"query": query, "variables": variables}).encode()
@@ -67,11 +74,9 @@ class Desk:
         """Launch a job as the Launchpad does, with this config of its first op; the id of the run."""
         op = {"agg_master": "select_due", "retention": "delete_expired"}[job]
         params = {
-            "selector": {
-                "repositoryLocationName": "agg_pipeline", "repositoryName": "__repository__", "jobName": job,
-            },
+            "selector": _REPOSITORY | {"jobName": job},
             "runConfigData": {"ops": {op: {"config": config or {}}}},
-        }  # fmt: skip
+        }
         return self._launched(self.ask(_LAUNCH, params=params)["launchRun"])
 
     def reexecute_from_failure(self, run_id: str) -> str:
@@ -121,16 +126,23 @@ class Desk:
             for one in (*node["schedules"], *node["sensors"])
         }
 
-    def has_looked(self, sensor: str) -> bool:
-        """Whether all runs have ended, and the sensor has looked at how things are since then."""
+    def start_schedule(self, name: str) -> None:
+        answer = self.ask(_START, selector=_REPOSITORY | {"scheduleName": name})["startSchedule"]
+        assert answer["__typename"] == "ScheduleStateResult", answer
+
+    def stop_schedule(self, name: str) -> None:
+        schedule = self.ask(_SCHEDULE, selector=_REPOSITORY | {"scheduleName": name})["scheduleOrError"]
+        answer = self.ask(_STOP, id=schedule["scheduleState"]["id"])["stopRunningSchedule"]
+        assert answer["__typename"] == "ScheduleStateResult", answer
+
+    def has_ticked(self, sensor: str) -> bool:
+        """Whether all runs have ended, and the sensor has ticked since then."""
         runs = self.runs()
-        selector = {
-            "repositoryLocationName": "agg_pipeline", "repositoryName": "__repository__", "sensorName": sensor,
-        }  # fmt: skip
-        looks = self.ask(_LOOKS, selector=selector)["sensorOrError"]["sensorState"]["ticks"]
+        selector = _REPOSITORY | {"sensorName": sensor}
+        ticks = self.ask(_SENSOR_TICKS, selector=selector)["sensorOrError"]["sensorState"]["ticks"]
         ended = max((run.ended or run.created for run in runs), default=0.0)
         return all(run.has_ended for run in runs) and any(
-            look["status"] in ("SKIPPED", "SUCCESS") and look["timestamp"] > ended for look in looks
+            tick["status"] in ("SKIPPED", "SUCCESS") and tick["timestamp"] > ended for tick in ticks
         )
 
     def launch_when_possible(self, config: dict[str, object] | None = None) -> str:
