@@ -4,6 +4,7 @@ An op here never raises for the failure of a task: a raising step would keep ``c
 tasks after it from being told. It returns an outcome; ``close_run`` makes the run red.
 """
 
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -132,7 +133,7 @@ def finish(
             )
     except GatewayError as exc:
         # The windows stand; the leases end with the run, and the next tick goes on from there.
-        context.log.debug("Traceback of the lease that could not be given back:", exc_info=True)
+        context.log.debug(traceback.format_exc())
         outcomes = [
             o if o.failed else o.revised("transient", f"The lease could not be given back. {exc}") for o in outcomes
         ]

@@ -1,6 +1,7 @@
 """The sensor that tells people, once for each change, when a task needs to be looked at and when it no longer does."""
 
 import json
+import traceback
 
 import dagster as dg
 
@@ -30,7 +31,7 @@ def build_alert_sensor(settings: Settings) -> dg.SensorDefinition:
             with supabase.connect() as gateway:
                 health = gateway.health()
         except GatewayError as exc:
-            context.log.debug("Traceback:", exc_info=True)
+            context.log.debug(traceback.format_exc())
             if LOST in told:
                 return dg.SkipReason(f"Told already: {exc}")
             return _tell(context, urls, "agg_pipeline: the database cannot be asked", str(exc), told | {LOST: exc.code})

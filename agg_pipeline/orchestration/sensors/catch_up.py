@@ -1,5 +1,7 @@
 """The sensor catch_up: starts another tick while work is left over."""
 
+import traceback
+
 import dagster as dg
 
 from agg_pipeline.errors import GatewayError
@@ -37,7 +39,7 @@ def build_catch_up_sensor(job: dg.JobDefinition, settings: Settings) -> dg.Senso
         try:
             left = supabase.can_get_on(stale_seconds=settings.running_stale_seconds)
         except GatewayError as exc:
-            context.log.debug("Traceback:", exc_info=True)
+            context.log.debug(traceback.format_exc())
             return dg.SkipReason(f"Could not look up what is due. {exc}")
         context.update_cursor(run.run_id)
         return (

@@ -1,6 +1,7 @@
 """The sensor release_leases: closes what ended runs left open, and marks runs as failed whose process is gone."""
 
 import time
+import traceback
 
 import dagster as dg
 
@@ -44,7 +45,7 @@ def build_release_sensor(job: dg.JobDefinition, settings: Settings) -> dg.Sensor
                         _close(gateway, run, supabase.environment)
                     closed.append(f"{one.run_id[:8]} ({run.status.value})")
         except GatewayError as exc:
-            context.log.debug("Traceback:", exc_info=True)
+            context.log.debug(traceback.format_exc())
             return dg.SkipReason(f"Could not look up what is held. {exc}")
         return dg.SkipReason(f"Closed: {', '.join(closed)}." if closed else "No ended run holds anything.")
 

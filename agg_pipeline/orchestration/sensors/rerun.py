@@ -1,6 +1,7 @@
 """The sensor rerun_failed_tasks: runs the tasks again that failed, and only those."""
 
 import datetime as dt
+import traceback
 from collections.abc import Iterator
 from typing import cast
 
@@ -38,7 +39,7 @@ def build_rerun_sensor(job: dg.JobDefinition, settings: Settings) -> dg.SensorDe
             with supabase.connect() as gateway:
                 ready = _ready(gateway, [task for _, _, tasks in candidates for task in tasks])
         except GatewayError as exc:
-            context.log.debug("Traceback:", exc_info=True)
+            context.log.debug(traceback.format_exc())
             return dg.SkipReason(f"Could not look up the tasks that failed. {exc}")
         reruns = []
         for run, attempt, tasks in candidates:
