@@ -73,7 +73,7 @@ def test_a_run_that_left_nothing_is_not_followed(
     run(defs, instance, max_windows=100)
     asked, _ = ask(defs, instance)
     assert isinstance(asked, dg.SkipReason), asked
-    assert "Nothing is left over" in str(asked)
+    assert "No task is due" in str(asked)
 
 
 def test_a_run_that_built_nothing_is_not_followed_though_work_is_due(
@@ -117,7 +117,7 @@ def test_a_task_that_stands_still_starts_no_chain_of_runs(
         run(defs, instance, max_windows=5)
         asked, _ = ask(defs, instance)
         assert isinstance(asked, dg.SkipReason), asked
-        assert "Nothing is left over" in str(asked)
+        assert "No task is due" in str(asked)
     finally:
         clean.execute("drop trigger hold on data_agg_state; drop function public.hold()")
     asked, _ = ask(defs, instance)
