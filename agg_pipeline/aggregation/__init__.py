@@ -1,4 +1,4 @@
-"""A tick without Dagster: selection and execution of tasks, their outcomes, metrics of a run, backfill of a range.
+"""A tick without Dagster: selection and execution of tasks, outcomes and totals of a run, backfill of a range.
 
-Does not belong here: Dagster (orchestration), and what a bar contains (the database functions).
+Does not belong here: Dagster (orchestration), and the content of a bar (the database functions).
 """

@@ -1,6 +1,7 @@
-"""Execution of a unit of tasks: lease them, build their next windows, one outcome each.
+"""Execution of a unit of tasks: leases them and builds their next windows.
 
-A task's failure is an outcome, never an exception."""
+The failure of a task is an outcome, never an exception.
+"""
 
 import datetime as dt
 
@@ -12,10 +13,16 @@ from agg_pipeline.errors import GatewayError, LeaseLost, TransientError, is_tran
 from agg_pipeline.settings import Settings
 
 
-def work_on(
+def execute_unit(
     unit: WorkUnit, gateway: AggGateway, settings: Settings, *, now: dt.datetime | None, owner: str
 ) -> list[TaskOutcome]:
-    """Lease the tasks of a unit for ``owner`` and build their next windows; one outcome per task, in order."""
+    """Lease the tasks of a unit for ``owner`` and build their next windows.
+
+    Args:
+        now: the time that a replay takes for now; None: the clock of the database.
+    Returns:
+        One outcome per task, in the order of the unit.
+    """
     try:
         started = gateway.start(unit.tasks, now=now, owner=owner, lease_seconds=settings.running_stale_seconds)
     except GatewayError as exc:
@@ -43,7 +50,7 @@ def _outcome(started: StartResult, done: CatchupResult | GatewayError | None) ->
         if isinstance(started.error, str):
             return TaskOutcome(**task, kind="busy", error=started.error)
         return TaskOutcome(
-            **task, kind="hard", error=started.error.message if started.error else "the database said nothing"
+            **task, kind="hard", error=started.error.message if started.error else "the database gave no reason"
         )
     if isinstance(done, GatewayError):
         return _failure(started, started.lease_token, done)

@@ -1,4 +1,4 @@
-"""Totals of a run: per timeframe, and the report for the health tables."""
+"""Totals of a run by timeframe, and its report for the health tables."""
 
 from collections.abc import Iterable, Sequence
 from typing import Self
@@ -12,7 +12,7 @@ from agg_pipeline.market.timeframes import Timeframe
 
 
 class TimeframeTotals(Wire):
-    """Figures of one timeframe in one run, for the asset's materialization."""
+    """Counts of one timeframe in one run, which Dagster plots on the page of its asset."""
 
     timeframe: str
     tasks: int
@@ -23,7 +23,7 @@ class TimeframeTotals(Wire):
     bars_retired: int
     bars_quality_poor: int
     source_rejected: int
-    newest_window_utc: AwareDatetime | None = Field(description="Start of the newest window that was passed.")
+    newest_window_utc: AwareDatetime | None = Field(description="Start of the last window before the cursor.")
 
     @classmethod
     def of(cls, timeframe: str, outcomes: Iterable[TaskOutcome]) -> Self:
@@ -45,7 +45,7 @@ class TimeframeTotals(Wire):
 
 
 def run_report(run_id: str, outcomes: Sequence[TaskOutcome], totals: Iterable[TimeframeTotals]) -> RunReport:
-    """A run that came to its end: a warning if tasks failed, with an issue for each of them."""
+    """Report of a complete run: a warning if tasks failed, with an issue for each of them."""
     failed = [o for o in outcomes if o.failed]
     totals = list(totals)
     return RunReport(

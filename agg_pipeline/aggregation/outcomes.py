@@ -1,4 +1,4 @@
-"""What became of one task in a run."""
+"""The outcome of one task in a run."""
 
 from typing import Literal, Self
 
@@ -9,9 +9,10 @@ OutcomeKind = Literal["success", "transient", "hard", "lost", "busy"]
 
 
 class TaskOutcome(Task):
-    """What became of one task in a run.
+    """The outcome of one task in a run.
 
-    ``lost``: the lease ended before the work did, and another run has the task. ``busy``: it was never free.
+    ``lost``: the lease expired during the work and another run took the task. ``busy``: another run held the lease, or
+    the task is paused or disabled. ``transient`` and ``hard``: failures that may or may not heal by themselves.
     """
 
     kind: OutcomeKind
@@ -24,8 +25,8 @@ class TaskOutcome(Task):
         return self.kind in ("transient", "hard")
 
     @property
-    def figures(self) -> dict[str, object]:
-        """What the run's diary says of the task."""
+    def counts(self) -> dict[str, object]:
+        """Counts for the run log; empty if the task was not processed."""
         r = self.result
         if r is None:
             return {}
@@ -39,7 +40,7 @@ class TaskOutcome(Task):
         }
 
     def to_finish(self) -> Finish:
-        """What the database is told when the lease is given back."""
+        """The outcome as agg_finish_batch takes it, which returns the lease."""
         r = self.result
         return Finish(
             symbol=self.symbol,
@@ -51,5 +52,6 @@ class TaskOutcome(Task):
             stats=r and {"bars_created": r.bars_created, "bars_quality_poor": r.bars_quality_poor},
         )
 
-    def revised(self, kind: OutcomeKind, error: str) -> Self:
+    def as_failed(self, kind: OutcomeKind, error: str) -> Self:
+        """A copy with another outcome and its error."""
         return self.model_copy(update={"kind": kind, "error": error})

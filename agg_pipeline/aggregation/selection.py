@@ -1,4 +1,4 @@
-"""Which tasks a run works on, and how they are cut into units."""
+"""Selection of the tasks of a run, and their division into units."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,15 +11,18 @@ from agg_pipeline.errors import PermanentError
 
 
 class WorkUnit(Wire):
-    """Tasks that one step works on, with the limits of the run."""
+    """Tasks that one step processes, with the limits of the run."""
 
     tasks: tuple[DueTask, ...]
     max_windows: int
-    now_utc: AwareDatetime | None = Field(None, description="Replay: the time that the run takes for now.")
+    now_utc: AwareDatetime | None = Field(None, description="Replay: time to take for now. None: the clock.")
 
 
 def units(tasks: Sequence[DueTask], size: int) -> Iterator[list[DueTask]]:
-    """Cut due tasks into steps of about ``size`` tasks, in due order; none but a size of 1 splits a symbol's tasks."""
+    """Divide due tasks into units of at most ``size`` tasks, in due order.
+
+    The tasks of a symbol stay in one unit, which may then be larger; with size 1 each task is a unit.
+    """
     if size == 1:
         yield from ([task] for task in tasks)
         return
@@ -37,16 +40,16 @@ def units(tasks: Sequence[DueTask], size: int) -> Iterator[list[DueTask]]:
 
 
 def named_tasks(names: Sequence[str], gateway: AggGateway) -> list[DueTask]:
-    """Tasks by name, SYMBOL/timeframe each, children before parents. PermanentError names those that are not there."""
+    """Tasks by name, SYMBOL/timeframe each, children before parents. Raises PermanentError for unknown names."""
     symbols = {name.rpartition("/")[0] for name in names}
-    there = {str(task): task for task in gateway.health(sorted(symbols))}
-    if unknown := [name for name in names if name not in there]:
+    known = {str(task): task for task in gateway.health(sorted(symbols))}
+    if unknown := [name for name in names if name not in known]:
         raise PermanentError(
             "agg_health",
             "AG002",
             f"there is no task {', '.join(unknown)}",
-            f"There are: {', '.join(there)}."
-            if there
+            f"There are: {', '.join(known)}."
+            if known
             else "Write each as SYMBOL/timeframe, as `agg-pipeline status` does.",
         )
-    return [DueTask(symbol=task.symbol, timeframe=task.timeframe) for name, task in there.items() if name in names]
+    return [DueTask(symbol=task.symbol, timeframe=task.timeframe) for name, task in known.items() if name in names]

@@ -1,7 +1,7 @@
-"""The console script agg-pipeline: one file a command, named as it is typed.
+"""The console script agg-pipeline: one file per command, named as it is typed.
 
-Beside the commands: ``app`` (the application and how failures end), ``arguments`` (options that several commands take),
-``target`` (which database a command talks to), ``tables``. Rules of the domain do not belong here.
+Besides: ``app`` (the application and its error handling), ``arguments`` (arguments of several commands), ``target``
+(which database a command uses), ``tables``, ``instance_lock``. Rules of the domain do not belong here.
 """
 
 from agg_pipeline.cli import (  # noqa: F401  each adds its command to app

@@ -1,4 +1,4 @@
-"""The command line itself: one place that turns a known failure into one readable line and exit code 1."""
+"""The application: registers commands and turns each known failure into one line and exit code 1."""
 
 import functools
 import sys
@@ -24,16 +24,16 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Rolls raw market bars in Supabase up into higher timeframes. "
+    help="Aggregates raw market bars in Supabase into higher timeframes. "
     "Start with `agg-pipeline demo` or `agg-pipeline up`.",
 )
-# Where there is no terminal to ask, a table must not be squeezed into 80 columns.
+# Without a terminal a table must not be squeezed into 80 columns.
 console = Console(width=None if sys.stdout.isatty() else 120)
 errors = Console(stderr=True)
 
 
 class CommandError(RuntimeError):
-    """A command cannot do what it was asked for; the message says why and what to do."""
+    """A command cannot be carried out; the message says why and what to do."""
 
 
 _KNOWN = (
@@ -49,7 +49,7 @@ _KNOWN = (
 
 
 def command(name: str, *, hidden: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Register a command whose known failures end in one line on standard error and exit code 1."""
+    """Register a command; its known failures end in one line on standard error and exit code 1."""
 
     def register(function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)

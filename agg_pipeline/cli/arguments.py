@@ -1,4 +1,4 @@
-"""Arguments that several commands take, and how they are read."""
+"""Arguments of several commands, and their parsers. The parsers raise CommandError."""
 
 import datetime as dt
 from pathlib import Path
@@ -18,13 +18,14 @@ DatabaseUrl = Annotated[
 
 Symbol = Annotated[str, typer.Argument()]
 OneTimeframe = Annotated[str | None, typer.Argument(metavar="[TIMEFRAME]", help="Default: all of the symbol.")]
-Actor = Annotated[str | None, typer.Option("--by", help="Who says so. Default: the user of this session.")]
+Actor = Annotated[str | None, typer.Option("--by", help="Who does it. Default: the user of this session.")]
 
 From = Annotated[str | None, typer.Option("--from", help="ISO time, UTC: windows that start at or after it.")]
 To = Annotated[str | None, typer.Option("--to", help="ISO time, UTC: windows that start before it.")]
 
 
 def parse_timeframe(name: str) -> Timeframe:
+    """The timeframe of this name; the error lists all of them."""
     try:
         return Timeframe(name)
     except ValueError as exc:
@@ -32,11 +33,11 @@ def parse_timeframe(name: str) -> Timeframe:
 
 
 def parse_time(text: str, option: str) -> dt.datetime:
-    """An ISO date or time; UTC unless it says otherwise."""
+    """An ISO date or time, UTC unless it has an offset."""
     try:
         time = dt.datetime.fromisoformat(text)
     except ValueError:
-        raise CommandError(f"{option} {text} is no time; write it as 2025-07-01 or 2025-07-01T12:00Z.") from None
+        raise CommandError(f"{option} {text} is not a time; write it as 2025-07-01 or 2025-07-01T12:00Z.") from None
     return time.astimezone(dt.UTC) if time.tzinfo else time.replace(tzinfo=dt.UTC)
 
 
@@ -45,9 +46,9 @@ def parse_day(text: str, option: str) -> dt.date:
     try:
         return dt.date.fromisoformat(text)
     except ValueError:
-        raise CommandError(f"{option} {text} is no day; write it as 2026-01-05.") from None
+        raise CommandError(f"{option} {text} is not a date; write it as 2026-01-05.") from None
 
 
 def timeframe_name(timeframe: str | None) -> str | None:
-    """The checked name of an optional timeframe."""
+    """The name of an optional timeframe, validated."""
     return parse_timeframe(timeframe).value if timeframe else None

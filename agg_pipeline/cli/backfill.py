@@ -1,4 +1,4 @@
-"""The command backfill: launches one run in Dagster, as the UI does, and watches it."""
+"""The command backfill: launches a run in Dagster through the API of its UI, and follows it."""
 
 import datetime as dt
 import time
@@ -36,7 +36,8 @@ def backfill(
     end: Annotated[str, typer.Option("--to", help="Last day, UTC, included.")],
     symbols: Annotated[list[str] | None, typer.Option("--symbol", help="Only this symbol; repeat for more.")] = None,
     timeframes: Annotated[
-        list[str] | None, typer.Option("--timeframe", help="Only this timeframe; what is built from it follows.")
+        list[str] | None,
+        typer.Option("--timeframe", help="Only this timeframe and those above; repeat for more."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; show what would change.")] = False,
     ui: Annotated[
@@ -45,21 +46,21 @@ def backfill(
     ] = None,
     root: Annotated[Path, typer.Option(help="Folder of the embedded stack.")] = ROOT,
 ) -> None:
-    """Build and rebuild the bars of a range of days: one run in Dagster, with its progress."""
+    """Build and rebuild the bars of a range of days, as one run in Dagster; show its progress and result."""
     first, last = parse_day(begin, "--from"), parse_day(end, "--to")
     if last < first:
         raise CommandError(f"--to {last} is before --from {first}.")
     if first < (earliest := load_settings().first_day):
-        raise CommandError(f"--from {first} is before {earliest}, the first day that can be picked; set FIRST_DAY.")
+        raise CommandError(f"--from {first} is before {earliest}, the first day of backfills; set FIRST_DAY.")
     chosen = [parse_timeframe(name).value for name in timeframes or [t.value for t in LADDER]]
     address = ui or variables().get("DAGSTER_UI") or (holder_of(root) or {}).get("ui")
     if not address:
-        raise CommandError(f"No Dagster: nothing runs in {root}. Start it with `agg-pipeline up`, or give --ui.")
+        raise CommandError(f"No Dagster UI: nothing runs in {root}. Start it with `agg-pipeline up`, or pass --ui.")
     with httpx.Client(base_url=str(address), timeout=60, trust_env=False) as http:
         run_id = _launch(http, chosen, first, last, {"symbols": symbols or None, "dry_run": dry_run})
         console.print(f"{address}/runs/{run_id}", highlight=False, soft_wrap=True)
-        status = _watch(http, run_id)
-        table, failure = _told(http, run_id)
+        status = _follow(http, run_id)
+        table, failure = _result(http, run_id)
     if table:
         console.print(Markdown(table))
     if status != "SUCCESS":
@@ -88,7 +89,7 @@ def _launch(http: httpx.Client, timeframes: list[str], first: dt.date, last: dt.
 
 
 def _location(http: httpx.Client) -> str:
-    """The code location to launch in: the only one, or where one UI serves several, that of the environment."""
+    """Code location of the environment; where the UI serves only one, that one."""
     nodes = _ask(http, _LOCATIONS)["repositoriesOrError"].get("nodes", [])
     names = sorted({node["location"]["name"] for node in nodes})
     wanted = load_settings().env_name.value.lower()
@@ -100,8 +101,8 @@ def _location(http: httpx.Client) -> str:
     return names[0] if len(names) == 1 else wanted
 
 
-def _watch(http: httpx.Client, run_id: str) -> str:
-    """Show the progress until the run ends; how it ended."""
+def _follow(http: httpx.Client, run_id: str) -> str:
+    """Show the progress until the run ends; return its status."""
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("Backfill", total=100)
         while True:
@@ -113,8 +114,8 @@ def _watch(http: httpx.Client, run_id: str) -> str:
             time.sleep(0.5)
 
 
-def _told(http: httpx.Client, run_id: str) -> tuple[str | None, str | None]:
-    """The run's table, and why it failed if it did."""
+def _result(http: httpx.Client, run_id: str) -> tuple[str | None, str | None]:
+    """The table in the log of the run, and the reason of its failure; None where there is none."""
     table = failure = None
     for event in _ask(http, _LOG, run=run_id)["logsForRun"]["events"]:
         if (message := event.get("message") or "").startswith(("What was done:", "What would change:")):
@@ -130,7 +131,7 @@ def _ask(http: httpx.Client, query: str, **variables: object) -> Any:
         answer.raise_for_status()
         found = answer.json()
     except (httpx.HTTPError, ValueError) as exc:
-        raise CommandError(f"The Dagster UI at {http.base_url} does not answer: {exc}") from None
+        raise CommandError(f"The Dagster UI at {http.base_url} did not answer: {exc}") from None
     if "errors" in found:
         raise CommandError(f"The Dagster UI at {http.base_url} refused: {found['errors'][0]['message']}")
     return found["data"]

@@ -1,4 +1,4 @@
-"""The command chart: bars of a symbol as a page to look around in, or as a picture."""
+"""The command chart: bars of a symbol as an interactive page, or as a picture."""
 
 import datetime as dt
 import re
@@ -19,7 +19,7 @@ from agg_pipeline.market.timeframes import Timeframe, window_start
 from agg_pipeline.reading.pages import pages, read_page
 
 WINDOWS = 300
-MOST = 20_000
+MAX_WINDOWS = 20_000
 _SUFFIXES = (".html", ".svg", ".png")
 
 
@@ -36,26 +36,26 @@ def chart(
     ] = None,
     root: Root = ROOT,
 ) -> None:
-    """Draw candlesticks with volume; gaps and poor bars are marked. The page needs no network."""
+    """Draw candlesticks with volume, with gaps and incomplete bars marked. The page needs no network."""
     wanted = parse_timeframe(timeframe)
     path = out or Path(f"{re.sub('[^A-Za-z0-9._-]', '_', symbol)}-{wanted.value}.html")
     if path.suffix not in _SUFFIXES:
-        raise CommandError(f"{path} is none of {', '.join(_SUFFIXES)}.")
+        raise CommandError(f"{path} does not end in one of {', '.join(_SUFFIXES)}.")
     if not path.parent.is_dir():
-        raise CommandError(f"There is no folder {path.parent}.")
+        raise CommandError(f"The folder {path.parent} does not exist.")
     with connect(root) as gateway:
         tasks = tasks_of(gateway, [symbol])
         stop = parse_time(end, "--to") if end else _end_of_bars(tasks, wanted)
         start = parse_time(begin, "--from") if begin else stop - WINDOWS * wanted.length
-        if not 0 < (stop - start) / wanted.length <= MOST:
+        if not 0 < (stop - start) / wanted.length <= MAX_WINDOWS:
             raise CommandError(
-                f"{start:%Y-%m-%d %H:%M} to {stop:%Y-%m-%d %H:%M} is not 1 to {MOST:,} {wanted} windows."
+                f"{start:%Y-%m-%d %H:%M} to {stop:%Y-%m-%d %H:%M} is not 1 to {MAX_WINDOWS:,} windows of {wanted}."
             )
         bars, gaps = _bars(gateway, symbol, wanted, start, stop), _gaps(gateway, tasks, wanted, start, stop)
     if bars.empty:
         raise CommandError(
             f"There are no {wanted} bars of {symbol} from {start:%Y-%m-%d %H:%M} to {stop:%Y-%m-%d %H:%M} UTC; "
-            f"`agg-pipeline status {symbol}` says how far they are."
+            f"`agg-pipeline status {symbol}` shows how far they are."
         )
     title = f"{symbol} {wanted}, {start:%Y-%m-%d %H:%M} to {stop:%Y-%m-%d %H:%M} UTC"
     _write(path, bars, gaps, title, wanted)
@@ -64,7 +64,7 @@ def chart(
 
 
 def _end_of_bars(tasks: list[TaskHealth], wanted: Timeframe) -> dt.datetime:
-    """The cursor of the timeframe; of raw bars, the end of the newest one."""
+    """The cursor of the timeframe; for raw bars, the end of the newest one."""
     own = next((task.cursor_utc or task.first_window_utc for task in tasks if task.timeframe == wanted), None)
     newest = [task.newest_source_utc for task in tasks if task.source_timeframe == wanted and task.newest_source_utc]
     return own or (max(newest) + wanted.length if newest else window_start(dt.datetime.now(dt.UTC), wanted))
@@ -82,7 +82,7 @@ def _bars(gateway: AggGateway, symbol: str, wanted: Timeframe, start: dt.datetim
 def _gaps(
     gateway: AggGateway, tasks: list[TaskHealth], wanted: Timeframe, start: dt.datetime, stop: dt.datetime
 ) -> list[Gap]:
-    """Runs of missing bars of the timeframe, as a task that is built from them sees it; else those of its source."""
+    """Gaps in the bars of the timeframe, by a task that reads them; if there is none, gaps in its source bars."""
     own = [task for task in tasks if task.timeframe == wanted]
     task = next((task for task in tasks if task.source_timeframe == wanted), None) or next(iter(own), None)
     if task is None:

@@ -1,4 +1,4 @@
-"""The command check: questions asked of stored bars, apart from the SQL that built them."""
+"""The command check: checks stored bars independently of the SQL that built them."""
 
 import datetime as dt
 from typing import Annotated
@@ -25,8 +25,8 @@ def check(
     end: Annotated[str | None, typer.Option("--to", help="ISO time, UTC. Default: each symbol's cursor.")] = None,
     root: Root = ROOT,
 ) -> None:
-    """Check stored bars and their tasks: recomputation, gaps, coverage, parents against children, prices, rows in the
-    wrong place, lag, health. Exit code 1 on an error."""
+    """Check stored bars and their tasks: recomputation, gaps, coverage, parents against children, prices, misplaced
+    rows, lag, health. Exit code 1 if there is an error."""
     since, until = begin and parse_time(begin, "--from"), end and parse_time(end, "--to")
     results: list[CheckResult] = []
     with connect(root) as gateway:
@@ -49,7 +49,7 @@ def check(
 def _table(results: list[CheckResult]) -> Table:
     table = Table(title="Checks", title_justify="left")
     table.add_column("check")
-    for name in ("judged", "wait to be built again", "wrong"):
+    for name in ("checked", "invalidated", "wrong"):
         table.add_column(name, justify="right")
     for name in dict.fromkeys((*CHECKS, *RAW_CHECKS)):
         own = [result for result in results if result.check == name]

@@ -1,4 +1,4 @@
-"""The command doctor: which database this is, what is wrong with it, and what to type."""
+"""The command doctor: state of a project, findings and their remedies."""
 
 import contextlib
 import json
@@ -26,12 +26,12 @@ def doctor(
         str | None, typer.Option(help="postgresql:// of the project. Default: SUPABASE_DB_URL, else SUPABASE_URL.")
     ] = None,
     begin: Annotated[
-        str | None, typer.Option("--from", help="ISO time, UTC: judge rows from there on. Default: all.")
+        str | None, typer.Option("--from", help="ISO time, UTC: examine rows from there on. Default: all.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
     root: Root = ROOT,
 ) -> None:
-    """Examine a project, before and after `migrate`. Changes nothing; exit code 1 if there is something to do."""
+    """Examine a project, before or after `migrate`. Changes nothing; exit code 1 if there is something to do."""
     since = parse_time(begin, "--from") if begin else None
     url, key, rest_path = _target(database_url, root)
     with contextlib.closing(open_transport(url, key, rest_path=rest_path)) as transport:

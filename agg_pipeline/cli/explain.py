@@ -1,4 +1,4 @@
-"""The command explain: why a bar is as it is, or is not there."""
+"""The command explain: why a bar is as it is, or why there is none."""
 
 import datetime as dt
 from typing import Annotated
@@ -18,68 +18,72 @@ from agg_pipeline.database.models.health import TaskHealth
 def explain(
     symbol: Annotated[str, typer.Argument()],
     timeframe: Annotated[str, typer.Argument()],
-    window: Annotated[str, typer.Argument(help="ISO time in the window, UTC.")],
+    window: Annotated[str, typer.Argument(help="ISO time within the window, UTC.")],
     root: Root = ROOT,
 ) -> None:
-    """Explain a window: its source bars, what was expected, what was rejected, each revision with time and cause."""
+    """Explain a window: source bars found, expected and rejected, and each revision with time and cause."""
     name, time = parse_timeframe(timeframe).value, parse_time(window, "WINDOW")
     with connect(root) as gateway:
         (task,) = tasks_of(gateway, [symbol], name)
-        told = gateway.explain(task, time)
-    console.print(f"{task} from {_time(told.from_utc)} to {_time(told.to_utc)} UTC", highlight=False, style="bold")
-    console.print(verdict(told, task, dt.datetime.now(dt.UTC)), highlight=False)
-    console.print(_source_table(told))
-    if told.revisions:
-        console.print(_revision_table(told.revisions))
+        explanation = gateway.explain(task, time)
+    console.print(
+        f"{task} from {_time(explanation.from_utc)} to {_time(explanation.to_utc)} UTC", highlight=False, style="bold"
+    )
+    console.print(verdict(explanation, task, dt.datetime.now(dt.UTC)), highlight=False)
+    console.print(_source_table(explanation))
+    if explanation.revisions:
+        console.print(_revision_table(explanation.revisions))
 
 
-def verdict(told: Explanation, task: TaskHealth, now: dt.datetime) -> str:
-    """What became of the window, in a sentence or two."""
-    bad = {row.ts_utc for row in told.source if row.reject_reason or row.off_session}
-    found, extra = len(told.source) - len(bad), sum(row.off_session for row in told.source)
-    count = f"{found} of {told.expected} expected {told.source_timeframe} bars are there"
+def verdict(explanation: Explanation, task: TaskHealth, now: dt.datetime) -> str:
+    """State of the window and its reason, in one or two sentences."""
+    bad = {row.ts_utc for row in explanation.source if row.reject_reason or row.off_session}
+    found, extra = len(explanation.source) - len(bad), sum(row.off_session for row in explanation.source)
+    count = f"{found} of {explanation.expected} expected {explanation.source_timeframe} bars are there"
     count += f", and {extra} outside of trading hours" if extra else ""
-    live = next((bar for bar in told.revisions if bar.ended_at is None), None)
-    if told.invalidation and told.from_utc < told.cursor_utc:  # later ones are computed anyway, and for the first time
-        why = f" ({told.invalidation.reason})" if told.invalidation.reason else ""
-        since = f"{told.invalidation.since_utc:%Y-%m-%d %H:%M:%S}"
+    live = next((bar for bar in explanation.revisions if bar.ended_at is None), None)
+    if (
+        explanation.invalidation and explanation.from_utc < explanation.cursor_utc
+    ):  # later ones are computed anyway, and for the first time
+        why = f" ({explanation.invalidation.reason})" if explanation.invalidation.reason else ""
+        since = f"{explanation.invalidation.since_utc:%Y-%m-%d %H:%M:%S}"
         count += f". Its source changed at {since}{why}: one of the next ticks builds it again"
     if live is not None:
         return f"Built, quality {live.quality_score}; {count}."
-    if told.from_utc < told.first_window_utc:
-        return f"Never built: the task starts at {_time(told.first_window_utc)} (agg_start_utc); {count}."
-    if told.from_utc < told.cursor_utc:
+    if explanation.from_utc < explanation.first_window_utc:
+        return f"Never built: the task starts at {_time(explanation.first_window_utc)} (agg_start_utc); {count}."
+    if explanation.from_utc < explanation.cursor_utc:
         return f"No bar: {count}, and a bar needs more than half of them."
-    if now < told.to_utc:
-        return f"Not built yet: the window ends at {_time(told.to_utc)}; {count}."
+    if now < explanation.to_utc:
+        return f"Not built yet: the window ends at {_time(explanation.to_utc)}; {count}."
     if task.state in ("paused", "disabled", "failed", "stalled"):
         return f"Not built yet: the task is {task.state}, {task.reason}; {count}."
-    if found < told.expected and now < told.deadline_utc:
+    if found < explanation.expected and now < explanation.deadline_utc:
         return (
-            f"Not built yet: {count}; it is waited for more until newer ones have come "
-            f"({_time(told.passed_by_utc)} at the earliest), or until {_time(told.deadline_utc)}."
+            f"Not built yet: {count}; the tick waits for more until newer ones arrive "
+            f"({_time(explanation.passed_by_utc)} at the earliest), or until {_time(explanation.deadline_utc)}."
         )
-    if told.source:
-        return f"Not built yet: {count}; the next tick takes it, or a later one if windows before it wait."
-    return f"Not built yet: {count}; empty windows are passed when a newer source bar comes."
+    if explanation.source:
+        return f"Not built yet: {count}; the next tick builds it, or a later one if earlier windows wait."
+    return f"Not built yet: {count}; empty windows are passed when a newer source bar arrives."
 
 
-def _source_table(told: Explanation) -> Table:
-    table = Table(title=f"{told.source_timeframe} bars in {told.source_table}", title_justify="left")
+def _source_table(explanation: Explanation) -> Table:
+    table = Table(title=f"{explanation.source_timeframe} bars in {explanation.source_table}", title_justify="left")
     table.add_column("time (UTC)", no_wrap=True)
     for name in ("open", "high", "low", "close", "volume", "trades"):
         table.add_column(name, justify="right", overflow="fold")
     table.add_column("written (UTC)", no_wrap=True)
     table.add_column("")
-    rows = {row.ts_utc: row for row in told.source}
-    for ts in sorted({*rows, *told.absent}):
+    rows = {row.ts_utc: row for row in explanation.source}
+    for ts in sorted({*rows, *explanation.absent}):
         if (row := rows.get(ts)) is None:
             table.add_row(_time(ts), *[""] * 7, "[red]missing[/]")
             continue
-        said = f"[red]rejected: {row.reject_reason}[/]" if row.reject_reason else ""
-        said = said or ("[yellow]outside of trading hours[/]" if row.off_session else "")
+        note = f"[red]rejected: {row.reject_reason}[/]" if row.reject_reason else ""
+        note = note or ("[yellow]outside of trading hours[/]" if row.off_session else "")
         prices = [_number(value) for value in (row.open, row.high, row.low, row.close, row.vol, row.trade_count)]
-        table.add_row(_time(ts), *prices, f"{row.written_at:%Y-%m-%d %H:%M:%S}", said)
+        table.add_row(_time(ts), *prices, f"{row.written_at:%Y-%m-%d %H:%M:%S}", note)
     return table
 
 

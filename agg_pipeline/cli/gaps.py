@@ -1,4 +1,4 @@
-"""The command gaps: which source bars are missing, since when, and whether that means anything."""
+"""The command gaps: absent source bars, since when, and of which kind."""
 
 import datetime as dt
 from typing import Annotated
@@ -19,14 +19,15 @@ DAYS = 7
 def gaps(
     symbol: Annotated[str, typer.Argument()],
     timeframe: Annotated[
-        str | None, typer.Argument(metavar="[TIMEFRAME]", help="Whose source is looked at. Default: the shortest.")
+        str | None,
+        typer.Argument(metavar="[TIMEFRAME]", help="Of the task whose source is read. Default: the shortest."),
     ] = None,
     begin: Annotated[str | None, typer.Option("--from", help=f"ISO time, UTC. Default: {DAYS} days ago.")] = None,
     end: Annotated[str | None, typer.Option("--to", help="ISO time, UTC. Default: now.")] = None,
-    closed: Annotated[bool, typer.Option("--closed", help="Also runs in which the market was closed.")] = False,
+    closed: Annotated[bool, typer.Option("--closed", help="Also gaps in which the market was closed.")] = False,
     root: Root = ROOT,
 ) -> None:
-    """List runs of missing source bars, with their age; count rejected and late ones."""
+    """List gaps in the source bars with their age; count rejected and late rows."""
     stop = parse_time(end, "--to") if end else dt.datetime.now(dt.UTC)
     start = parse_time(begin, "--from") if begin else stop - dt.timedelta(days=DAYS)
     if start >= stop:
@@ -40,7 +41,7 @@ def gaps(
     console.print(_table(f"{task.source_timeframe} bars of {task} from {range_of_time}", found))
     console.print(_summary(reports), highlight=False)
     if end is None:
-        console.print("The newest may still come: a bar is missing when late_deadline_seconds are over.")
+        console.print("The newest ones may still arrive: a window is final when late_deadline_seconds are over.")
 
 
 def _table(title: str, found: list[Gap]) -> Table:
@@ -64,6 +65,6 @@ def _summary(reports: list[GapReport]) -> str:
     quiet = sum(gap.missing for report in reports for gap in report.gaps if gap.kind == "quiet")
     found, rejected, late = (sum(getattr(report, name) for report in reports) for name in ("found", "rejected", "late"))
     return (
-        f"{found:,} source bars found, {missing:,} missing, {quiet:,} not traded in quiet minutes, "
-        f"{rejected:,} rejected as not valid, {late:,} came late or were written again."
+        f"{found:,} source bars found, {missing:,} missing, {quiet:,} quiet (no trade expected), "
+        f"{rejected:,} rejected as not valid, {late:,} late or written again."
     )

@@ -1,4 +1,4 @@
-"""The command logs: what runs have noted in ops_runlog."""
+"""The command logs: runs and their outcomes in ops_runlog."""
 
 import time
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from agg_pipeline.cli.target import ROOT, connect
 from agg_pipeline.database.models.runs import LoggedRun, RunEvent
 from agg_pipeline.errors import TransientError
 
-EVERY_S = 2.0
+POLL_S = 2.0
 _COLOURS = {"success": "green", "failed": "bold red", "transient": "yellow", "hard": "bold red", "lost": "yellow"}
 
 
@@ -22,19 +22,19 @@ def logs(
     symbol: Annotated[str | None, typer.Option("--symbol", help="Only outcomes of this symbol's tasks.")] = None,
     failed: Annotated[bool, typer.Option("--failed", help="Only what failed.")] = False,
     runs: Annotated[int, typer.Option("--runs", min=1, max=500, help="Newest runs to show.")] = 10,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is noted, until Ctrl-C.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow new entries until Ctrl-C.")] = False,
     root: Root = ROOT,
 ) -> None:
-    """Show what the newest runs did, task by task: outcome, figures, error."""
-    told: set[tuple[object, ...]] = set()
+    """Show the outcomes of the newest runs, task by task: outcome, counts, error."""
+    printed: set[tuple[object, ...]] = set()
     shown = False
     with connect(root) as gateway:
         while True:
             try:
                 for run in gateway.recent_runs(None, limit=runs):
                     for key, line, bad, about in _lines(run):
-                        if key not in told:
-                            told.add(key)
+                        if key not in printed:
+                            printed.add(key)
                             if (bad or not failed) and (symbol is None or about in (None, symbol)):
                                 shown = True
                                 console.print(line, highlight=False, soft_wrap=True)
@@ -44,14 +44,14 @@ def logs(
                 console.print(f"[yellow]{escape(str(exc))}[/]", highlight=False, soft_wrap=True)
             if not follow:
                 break
-            time.sleep(EVERY_S)
+            time.sleep(POLL_S)
     if not shown:
-        what = "Nothing failed" if failed and told else "No run is noted"
+        what = "Nothing failed" if failed and printed else "There is no run"
         console.print(f"{what} in ops_runlog (newest {runs} runs; --runs looks further back).")
 
 
 def _lines(run: LoggedRun) -> Iterator[tuple[tuple[object, ...], str, bool, str | None]]:
-    """Lines of a run: an identity, the text, whether it tells of a failure, and the symbol that it is about."""
+    """Lines of a run: key, text, whether it is a failure, and its symbol (None: of the whole run)."""
     name = f"{run.run_id[:8]} "
     start = f"{run.started_at:%Y-%m-%d %H:%M:%S} {name}{run.job_name} started by {run.trigger}"
     yield (run.run_id, "start"), escape(start), False, None
@@ -75,7 +75,9 @@ def _lines(run: LoggedRun) -> Iterator[tuple[tuple[object, ...], str, bool, str 
 
 
 def _outcome(event: RunEvent, outcome: str) -> str:
-    figures = {key: value for key, value in event.details.items() if isinstance(value, int) and value}
-    said = ", ".join(f"{key} {value:,}" for key, value in figures.items())
+    counts = {key: value for key, value in event.details.items() if isinstance(value, int) and value}
+    shown = ", ".join(f"{key} {value:,}" for key, value in counts.items())
     error = f": {event.details['error']}" if event.details.get("error") else ""
-    return f"{escape(event.checkpoint)} [{_COLOURS.get(outcome, 'yellow')}]{outcome}[/] {escape(said + error)}".rstrip()
+    return (
+        f"{escape(event.checkpoint)} [{_COLOURS.get(outcome, 'yellow')}]{outcome}[/] {escape(shown + error)}".rstrip()
+    )

@@ -23,7 +23,7 @@ def migrate(
     """Bring the database to this version. Safe to repeat; never drops a row, a column or a setting."""
     dsn = owner_dsn(database_url, root)
     console.print(f"Before: {describe_database(dsn)}.", highlight=False)
-    applied = apply_migrations(dsn, on_apply=_say, again=again)
+    applied = apply_migrations(dsn, on_apply=_show, again=again)
     if not applied:
         console.print("Nothing to do: the database is at this version.")
         return
@@ -31,5 +31,5 @@ def migrate(
     console.print(f"After: {describe_database(dsn)}. `agg-pipeline doctor` says what is left to do.", highlight=False)
 
 
-def _say(migration: Migration) -> None:
+def _show(migration: Migration) -> None:
     console.print(f"  {migration.version} {migration.topic}", highlight=False)

@@ -1,4 +1,4 @@
-"""Command by which an operator gives the bars tables a partition per month: partition."""
+"""The command partition."""
 
 from typing import Annotated
 
@@ -12,22 +12,22 @@ from agg_pipeline.database import partitioning as partitions
 
 @command("partition")
 def partition(
-    do: Annotated[bool, typer.Option("--do", help="Do it. Without: only say what would be done.")] = False,
+    do: Annotated[bool, typer.Option("--do", help="Do it. Default: only show what would be done.")] = False,
     database_url: DatabaseUrl = None,
     root: Root = ROOT,
 ) -> None:
-    """Give the bars tables a partition per month from the next month on, while ingest and ticks go on."""
+    """Partition the bars tables by month, from the next month on; ingest and ticks continue meanwhile."""
     dsn = owner_dsn(database_url, root)
     for one in partitions.plan(dsn):
         what = (
             "is partitioned"
             if one.is_partitioned
-            else f"about {one.rows:,} rows, {one.megabytes:,} MB: all bars before {one.until:%Y-%m-%d} stay where they "
-            "are as one partition, each month from then on gets its own"
+            else f"about {one.rows:,} rows, {one.megabytes:,} MB: all bars before {one.until:%Y-%m-%d} stay in one "
+            "partition, each later month gets its own"
         )
         console.print(f"{one.table}: {what}.", highlight=False)
     if not do:
-        console.print("Nothing was changed; --do does it.")
+        console.print("Nothing was changed; repeat with --do.")
         return
     done = partitions.partition(dsn, on_step=lambda step: console.print(f"  {step}", highlight=False))
     console.print(f"Partitioned: {', '.join(done)}." if done else "Nothing to do.")

@@ -15,16 +15,16 @@ from agg_pipeline.database.models.rebuild import BarChange, RebuildResult
 @command("rebuild")
 def rebuild(
     symbol: Annotated[str, typer.Argument()],
-    timeframe: Annotated[str, typer.Argument(help="5m, 15m, 1h, 4h or 1d; what is built from it follows.")],
+    timeframe: Annotated[str, typer.Argument(help="5m, 15m, 1h, 4h or 1d; the timeframes built from it follow.")],
     begin: From = None,
     end: To = None,
-    do: Annotated[bool, typer.Option("--do", help="Write. Default: show what would change.")] = False,
+    do: Annotated[bool, typer.Option("--do", help="Store the bars. Default: only show what would change.")] = False,
     version: Annotated[
         int | None, typer.Option("--derivation-version", min=1, help="Give the bars of TIMEFRAME this version.")
     ] = None,
     root: Root = ROOT,
 ) -> None:
-    """Compute built bars again, also those above them. Shows what would change; writes with --do."""
+    """Recompute built bars and the bars built from them. Shows what would change; stores them with --do."""
     task = Task(symbol=symbol, timeframe=parse_timeframe(timeframe).value)
     with connect(root) as gateway:
         first, cursor = histories(gateway, [symbol])[symbol]
@@ -43,7 +43,7 @@ def rebuild(
                 console.print(f"... and {more:,} more up to {parts[-1].next_from_utc:%Y-%m-%d %H:%M}", highlight=False)
     console.print(rebuild_table(parts))
     if not do:
-        console.print("Nothing was written; repeat with --do to write this.")
+        console.print("Nothing was changed; repeat with --do to store this.")
 
 
 def _change(symbol: str, change: BarChange) -> str:

@@ -1,4 +1,4 @@
-"""The command repair: finds what a predecessor left wrong, in all of history, and mends it."""
+"""The command repair: finds and corrects bars and cursors that the predecessor left wrong."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -18,20 +18,22 @@ _CURSORS = {
     "future": "later than its data: set to the window of the newest bar",
     "off_grid": "off the grid: set to the start of its window",
     "frozen": "at an empty window: the next ticks pass it",
-    "stuck": "left running by a worker that is gone: freed",
+    "stuck": "left running by a worker that is gone: released",
 }
 
 
 @command("repair")
 def repair_bars(
-    apply: Annotated[bool, typer.Option("--apply/--plan", help="Mend it. Default: show what would be done.")] = False,
+    apply: Annotated[
+        bool, typer.Option("--apply/--plan", help="Correct. Default: only show what would be done.")
+    ] = False,
     symbols: Annotated[list[str] | None, typer.Option("--symbol", help="Only this symbol; repeat for more.")] = None,
     begin: Annotated[
         str | None, typer.Option("--from", help="ISO time, UTC: windows from there on. Default: all of history.")
     ] = None,
     root: Root = ROOT,
 ) -> None:
-    """Find bars and cursors that a predecessor left wrong, and mend them; old values stay as earlier revisions.
+    """Find bars and cursors that the predecessor left wrong, and correct them; old values stay as revisions.
 
     Exit code 1 if a plan finds something.
     """
@@ -56,21 +58,23 @@ def _show(done: Repair, apply: bool) -> None:
     judged, wrong = sum(found.evaluated for found in done.damage), sum(found.bars for found in done.damage)
     if done.levels:
         console.print(rebuild_table([done], title="Bars, with those above them"))
-    console.print(f"{judged:,} windows of {len(done.damage)} tasks were judged, {wrong:,} were wrong.", highlight=False)
+    console.print(
+        f"{judged:,} windows of {len(done.damage)} tasks were checked, {wrong:,} were wrong.", highlight=False
+    )
     for kind, meaning in KINDS.items():
         if any(found.kinds[kind] for found in done.damage):
             console.print(f"  {kind}: {meaning}.", highlight=False)
     if done.is_sound:
         console.print("Nothing to repair.")
     elif apply:
-        console.print("Mended. What the bars were before stays readable (bars_as_of).")
+        console.print("Repaired. The earlier values stay readable (bars_as_of).")
     else:
-        console.print("Nothing was written; repeat with --apply to mend it.")
+        console.print("Nothing was changed; repeat with --apply to repair.")
 
 
 def _cursor_table(cursors: Sequence[BadCursor]) -> Table:
     table = Table(title="Cursors", title_justify="left")
-    for name in ("symbol", "timeframe", "next window (UTC)", "what is wrong and what is done"):
+    for name in ("symbol", "timeframe", "next window (UTC)", "problem and correction"):
         table.add_column(name)
     table.add_column("windows behind", justify="right")
     for cursor in cursors:
@@ -78,7 +82,7 @@ def _cursor_table(cursors: Sequence[BadCursor]) -> Table:
             cursor.symbol,
             cursor.timeframe,
             f"{cursor.from_utc:%Y-%m-%d %H:%M:%S}" if cursor.from_utc else "-",
-            _CURSORS[cursor.kind] + (" (leased: left alone; repeat later)" if cursor.leased else ""),
+            _CURSORS[cursor.kind] + (" (leased: not changed; repeat later)" if cursor.leased else ""),
             "-" if cursor.windows is None else f"{cursor.windows:,}",
         )
     return table

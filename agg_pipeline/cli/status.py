@@ -1,4 +1,4 @@
-"""The command status: whether all is well, and if not, where and why."""
+"""The command status: the state of each task and its cause."""
 
 import json
 import time
@@ -16,21 +16,21 @@ from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.database.models.health import TaskHealth
 from agg_pipeline.errors import TransientError
 
-EVERY_S = 5.0
+REFRESH_S = 5.0
 
 
 @command("status")
 def status(
     symbols: Annotated[list[str] | None, typer.Argument(help="Only these symbols.")] = None,
-    bars: Annotated[bool, typer.Option("--bars", help="Count bars by quality too (reads all of them).")] = False,
+    bars: Annotated[bool, typer.Option("--bars", help="Count bars by quality score too (reads all of them).")] = False,
     trouble: Annotated[
-        bool, typer.Option("--trouble", help="Only tasks that are not current, and do not wait for another one.")
+        bool, typer.Option("--trouble", help="Only tasks that are not current and do not wait for another task.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, all that is known of each task.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help=f"Again every {EVERY_S:.0f} s, until Ctrl-C.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, with all fields of each task.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help=f"Refresh every {REFRESH_S:.0f} s until Ctrl-C.")] = False,
     root: Root = ROOT,
 ) -> None:
-    """One line per task: state and why, lag, backlog, how complete the last hour and day are."""
+    """Show a line per task: state and cause, lag, completeness of the last hour and day."""
     with connect(root) as gateway:
         tasks = tasks_of(gateway, symbols)
         health = _in_trouble(tasks) if trouble else tasks
@@ -44,7 +44,7 @@ def status(
             if health:
                 console.print(status_table(health))
             else:
-                console.print("All is well: every task is current or waits for another one.", highlight=False)
+                console.print("No trouble: every task is current or waits for another task.", highlight=False)
             for line in advice(health):
                 console.print(line, highlight=False, soft_wrap=True)
             if bars:
@@ -62,6 +62,6 @@ def _watch(gateway: AggGateway, symbols: list[str] | None, trouble: bool) -> Non
                 tasks = tasks_of(gateway, symbols)
                 table = status_table(_in_trouble(tasks) if trouble else tasks)
                 live.update(Group(table, f"{time.strftime('%H:%M:%S')}, Ctrl-C ends"), refresh=True)
-            except TransientError as exc:  # a database that restarts is no reason to stop looking
+            except TransientError as exc:  # the database may be restarting
                 live.update(str(exc), refresh=True)
-            time.sleep(EVERY_S)
+            time.sleep(REFRESH_S)

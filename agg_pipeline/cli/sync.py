@@ -8,7 +8,7 @@ from agg_pipeline.settings import load_settings
 
 @command("sync")
 def sync(root: Root = ROOT) -> None:
-    """Create the tasks that active assets of the registry lack. Each tick does so too."""
+    """Create missing tasks of the active assets in the registry. Each tick does so too."""
     with connect(root) as gateway:
         result = gateway.sync(load_settings().env_name.value)
-    console.print(f"{result.tasks_created} tasks created, {result.tasks_updated} repaired.")
+    console.print(f"{result.tasks_created} tasks created, {result.tasks_updated} updated.")

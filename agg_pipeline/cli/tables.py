@@ -1,4 +1,4 @@
-"""Tables that an operator reads in a terminal."""
+"""Tables for the terminal."""
 
 import datetime as dt
 import math
@@ -28,7 +28,7 @@ COLOURS: dict[State, str] = {
 
 
 def status_table(tasks: Sequence[TaskHealth]) -> Table:
-    """One row per task: state and why, next window, lag in windows, completeness of the last hour and day."""
+    """One row per task: state and cause, next window, lag in windows, completeness of the last hour and day."""
     table = Table(title=f"Tasks: {_summary(tasks)}", title_justify="left")
     for name in ("task", "state"):
         table.add_column(name, no_wrap=True)
@@ -43,37 +43,37 @@ def status_table(tasks: Sequence[TaskHealth]) -> Table:
             "-" if task.lag_windows is None else f"{task.lag_windows:,}",
             _percent(task.completeness_hour),
             _percent(task.completeness_day),
-            escape(_why(task)),
+            escape(_cause(task)),
         )
     return table
 
 
-def _why(task: TaskHealth) -> str:
-    at_work = f"run {task.lease_owner} has it until {_time(task.lease_expires_at)}" if task.lease_owner else None
+def _cause(task: TaskHealth) -> str:
+    lease = f"leased by run {task.lease_owner} until {_time(task.lease_expires_at)}" if task.lease_owner else None
     failing = task.hard_fail_streak + task.transient_streak > 0 or task.status in ("disabled", "hard_failed")
-    return ". ".join(text for text in (task.reason, task.last_error if failing else None, at_work) if text)
+    return ". ".join(text for text in (task.reason, task.last_error if failing else None, lease) if text)
 
 
 _ADVICE: dict[State, str] = {
-    "failed": "mend what the error names; `explain {symbol} {timeframe} {window}` shows the source rows",
-    "stalled": "`doctor` names what may hold it; docs/operations.md has each kind",
-    "disabled": "mend the cause, then `resume {symbol} {timeframe}`",
-    "paused": "`resume {symbol}` when the reason is gone",
-    "waiting for source": "`gaps {symbol}` names what the feed has to send; if its market is closed now: `calendars`",
-    "waiting for data": "`load FILE`; bars that are in the wrong table are moved as docs/operations.md says",
+    "failed": "correct what the error names; `explain {symbol} {timeframe} {window}` shows the source rows",
+    "stalled": "`doctor` names possible causes; docs/operations.md explains each",
+    "disabled": "correct the cause, then `resume {symbol} {timeframe}`",
+    "paused": "`resume {symbol}` when the reason no longer applies",
+    "waiting for source": "`gaps {symbol}` lists the missing bars; if its market is closed now: `calendars`",
+    "waiting for data": "`load FILE`; docs/operations.md says how to move bars from the wrong table",
 }
 
 
 def advice(tasks: Iterable[TaskHealth]) -> list[str]:
-    """What to do about each state that needs somebody, by the example of the first task that is in it."""
-    told = {}
+    """What to do about each state that needs an operator, for the first task in it."""
+    lines = {}
     for task in tasks:
-        if task.state in _ADVICE and task.state not in told and not task.waits_for_task:
+        if task.state in _ADVICE and task.state not in lines and not task.waits_for_task:
             window = f"{task.touched_from_utc or task.next_window_utc:%Y-%m-%dT%H:%M}"
-            said = _ADVICE[task.state].format(symbol=task.symbol, timeframe=task.timeframe, window=window)
-            said = re.sub("`([^`]+)`", r"`agg-pipeline \1`", said)
-            told[task.state] = f"[{COLOURS[task.state]}]{task.state}[/]: {escape(said)}"
-    return [*told.values(), *(["docs/operations.md tells more."] if told else [])]
+            text = _ADVICE[task.state].format(symbol=task.symbol, timeframe=task.timeframe, window=window)
+            text = re.sub("`([^`]+)`", r"`agg-pipeline \1`", text)
+            lines[task.state] = f"[{COLOURS[task.state]}]{task.state}[/]: {escape(text)}"
+    return [*lines.values(), *(["docs/operations.md has the details."] if lines else [])]
 
 
 def _summary(tasks: Sequence[TaskHealth]) -> str:
@@ -82,20 +82,20 @@ def _summary(tasks: Sequence[TaskHealth]) -> str:
 
 
 def _percent(share: float | None) -> str:
-    """Rounded down: what is not complete does not look so."""
+    """Rounded down, so that only a complete range shows 100 %."""
     return "-" if share is None else f"{math.floor(share * 100)} %"
 
 
 def bar_table(bars: Iterable[BarSummary], health: Iterable[TaskHealth]) -> Table:
-    """One row per symbol and timeframe: live bars by quality score (2 complete ... -1 poor) and backlog in windows."""
-    lag = {(h.symbol, h.timeframe): h.backlog_windows for h in health}
+    """One row per symbol and timeframe: live bars by quality score, from 2 (complete) to -1, and backlog in windows."""
+    backlog = {(h.symbol, h.timeframe): h.backlog_windows for h in health}
     table = Table(title="Bars", title_justify="left")
     for name in ("symbol", "timeframe"):
         table.add_column(name)
     for name in ("bars", "first (UTC)", "last (UTC)", "quality 2", "1", "0", "-1", "revised", "backlog"):
         table.add_column(name, justify="right")
     for row in bars:
-        behind = lag.get((row.symbol, row.timeframe))
+        waiting = backlog.get((row.symbol, row.timeframe))
         table.add_row(
             row.symbol,
             row.timeframe,
@@ -107,20 +107,20 @@ def bar_table(bars: Iterable[BarSummary], health: Iterable[TaskHealth]) -> Table
             f"{row.quality_0:,}",
             f"{row.quality_minus_1:,}",
             f"{row.revised:,}",
-            "-" if behind is None else str(behind),
+            "-" if waiting is None else str(waiting),
         )
     return table
 
 
 class Levels(Protocol):
-    """What became of each timeframe."""
+    """Counts by timeframe."""
 
     @property
     def levels(self) -> Mapping[str, LevelRebuild]: ...
 
 
 def rebuild_table(parts: Sequence[Levels], title: str = "Bars") -> Table:
-    """One row per timeframe: bars that a rebuild (in one or more calls) wrote, or would write."""
+    """One row per timeframe: bars that a rebuild, in one or more calls, stored or would store."""
     table = Table(title=title, title_justify="left")
     table.add_column("timeframe")
     for name in ("written", "of them revised", "retired", "unchanged"):

@@ -2,7 +2,7 @@
 
 import contextlib
 import datetime as dt
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from agg_pipeline.embedded import Stack, running
 from agg_pipeline.settings import Environment, SettingsError, load_settings, variable_for, variables
 
 ROOT = Path(".agg_pipeline")
-_SHOWN = 20  # names in an error message
+_MAX_NAMES = 20  # in an error message
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def tasks_of(
     tasks = gateway.health(symbols)
     if unknown := sorted(set(symbols or []) - {task.symbol for task in tasks}):
         raise CommandError(
-            f"There are no tasks of {', '.join(unknown)}. There are: {_listed({t.symbol for t in gateway.health()})}."
+            f"There are no tasks of {', '.join(unknown)}. There are: {_listed(sorted({t.symbol for t in gateway.health()}))}."
         )
     if timeframe is None:
         return tasks
@@ -131,9 +131,8 @@ def tasks_of(
     return chosen
 
 
-def _listed(names: Collection[object]) -> str:
-    texts = sorted(map(str, names))
-    return (", ".join(texts[:_SHOWN]) + (", ..." if len(texts) > _SHOWN else "")) or "none"
+def _listed(names: Sequence[object]) -> str:
+    return (", ".join(map(str, names[:_MAX_NAMES])) + (", ..." if len(names) > _MAX_NAMES else "")) or "none"
 
 
 def histories(gateway: AggGateway, symbols: Sequence[str] | None = None) -> dict[str, tuple[dt.datetime, dt.datetime]]:

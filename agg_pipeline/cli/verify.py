@@ -28,10 +28,10 @@ def verify(
     ] = False,
     root: Root = ROOT,
 ) -> None:
-    """Recompute stored bars in pandas and list every difference; exit code 1 if there is one."""
+    """Recompute stored bars in pandas and list every difference. Exit code 1 if there is one."""
     wanted = {parse_timeframe(name).value for name in timeframes or []}
     since, until = begin and parse_time(begin, "--from"), end and parse_time(end, "--to")
-    began, source_bars, bars, wrong, waiting = time.monotonic(), 0, 0, 0, 0
+    began, source_bars, bars, wrong, invalidated = time.monotonic(), 0, 0, 0, 0
     with (
         connect(root) as gateway,
         Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
@@ -46,12 +46,16 @@ def verify(
             verdict = verify_page(gateway, symbol, page, begin=start, end=stop, timeframes=wanted)
             source_bars, bars = source_bars + verdict.source_bars, bars + verdict.bars
             for row in verdict.differences.itertuples():
-                wrong, waiting = wrong + 1, waiting + bool(row.invalidated)
+                wrong, invalidated = wrong + 1, invalidated + bool(row.invalidated)
                 console.print(_difference(row), highlight=False, soft_wrap=True)
     console.print(
-        f"{bars:,} bars of {len(of_symbols)} symbols held against {source_bars:,} source bars in "
+        f"{bars:,} bars of {len(of_symbols)} symbols recomputed from {source_bars:,} source bars in "
         f"{time.monotonic() - began:.0f} s: {wrong:,} differences"
-        + (f", {waiting:,} of them in windows that the next tick builds again anyway." if waiting else "."),
+        + (
+            f", {invalidated:,} of them in invalidated windows, which the next ticks rebuild anyway."
+            if invalidated
+            else "."
+        ),
         highlight=False,
         soft_wrap=True,
     )
@@ -61,13 +65,13 @@ def verify(
 
 def _difference(row: Any) -> str:
     at = f"{row.canonical_symbol} {row.timeframe} {row.ts_utc:%Y-%m-%d %H:%M}"
-    waits = " (to be built again)" if row.invalidated else ""
+    note = " (invalidated)" if row.invalidated else ""
     if row.problem == "missing":
-        return f"{at} missing{waits}"
+        return f"{at} missing{note}"
     if row.problem == "surplus":
-        return f"{at} surplus{waits}"
+        return f"{at} surplus{note}"
     off = "" if math.isnan(row.by) else f" (off by {row.by:.6g})"
-    return f"{at} {row.field} is {_value(row.actual)}, should be {_value(row.expected)}{off}{waits}"
+    return f"{at} {row.field} is {_value(row.actual)}, should be {_value(row.expected)}{off}{note}"
 
 
 def _value(value: float) -> str:

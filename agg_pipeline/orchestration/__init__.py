@@ -1,4 +1,4 @@
 """Dagster: resources, jobs, ops, assets, checks, schedules, sensors, executors, tags, retention, notifications.
 
-Does not belong here: anything that works without Dagster; ops and sensors only call it.
+Does not belong here: code that works without Dagster; ops and sensors only call it.
 """

@@ -1,6 +1,7 @@
-"""Bars as assets: raw bars that the ingester writes, and one asset per timeframe with the ladder as its lineage.
+"""Bars as assets: the raw bars that the ingester writes, and one asset per derived timeframe, with their lineage.
 
-Ticks report what they wrote to the same assets (close_run), so that each asset's page shows both, ticks and backfills.
+Ticks report their materializations to the same assets (close_run), so that the page of an asset shows ticks and
+backfills.
 """
 
 import datetime as dt
@@ -11,8 +12,9 @@ from functools import partial
 import dagster as dg
 from pydantic import Field
 
-from agg_pipeline.aggregation.backfill import Filled, Tell, fill
+from agg_pipeline.aggregation.backfill import BackfillResult, backfill_symbol
 from agg_pipeline.database.models.runs import RunReport
+from agg_pipeline.database.rebuilding import OnProgress
 from agg_pipeline.errors import GatewayError
 from agg_pipeline.market.timeframes import LADDER, Timeframe
 from agg_pipeline.orchestration.backfill_inspection import Inspection, check_recent, inspect_range
@@ -33,23 +35,23 @@ RAW = dg.AssetSpec(
     RAW_ASSET, group_name="bars", description="Raw 1m and 5m bars in data_bars, written by the ingester."
 )
 BACKFILL_JOB = "agg-backfill"
-"""Name of backfills in ops_runlog."""
+"""Job name of backfills in ops_runlog."""
 
 POOL = "agg_backfill"
-"""One backfill at a time: a second one waits in the run queue, where it costs nothing."""
+"""Concurrency pool with one slot: a second backfill waits in the run queue, where it needs no process."""
 
-_WEEKDAYS_2100 = "0 21 * * 1-5"  # while every market that rests at weekends is open, or was on the same day
+_WEEKDAYS_2100 = "0 21 * * 1-5"  # by then every market that closes at weekends has traded that day
 
 
 class BackfillConfig(dg.Config):
-    """What a backfill works on; the days are the partitions."""
+    """Scope of a backfill; its days are the selected partitions."""
 
     symbols: list[str] | None = Field(default=None, description="Only these symbols. Default: all that have tasks.")
     dry_run: bool = Field(default=False, description="Change nothing; show as a table what would change.")
 
 
 def bar_checks() -> dg.AssetChecksDefinition:
-    """What can be checked of raw bars; ticks and backfills report it as well."""
+    """Checks of raw bars, which ticks and backfills report as well."""
 
     @dg.multi_asset_check(name="raw_bars", specs=raw_check_specs(), can_subset=True)
     def raw_bars(context: dg.AssetCheckExecutionContext, supabase: SupabaseResource) -> Iterator[dg.AssetCheckResult]:
@@ -59,7 +61,7 @@ def bar_checks() -> dg.AssetChecksDefinition:
 
 
 def bar_assets(settings: Settings) -> list[dg.AssetSpec | dg.AssetsDefinition]:
-    """Raw bars, and all derived timeframes as one definition of which any part can be backfilled."""
+    """The raw bars, and the derived timeframes as one definition of which any subset can be backfilled."""
     specs = [
         dg.AssetSpec(
             asset_key(target),
@@ -78,36 +80,36 @@ def bar_assets(settings: Settings) -> list[dg.AssetSpec | dg.AssetsDefinition]:
         check_specs=check_specs(),
         can_subset=True,
         partitions_def=dg.DailyPartitionsDefinition(settings.first_day.isoformat(), end_offset=1),
-        # One run for a range of days: a run a day would spend most of its time on starting.
+        # One run for a range of days: a run takes seconds to start, a day of bars less than one.
         backfill_policy=dg.BackfillPolicy.single_run(),
         pool=POOL,
-        description="Builds and rebuilds the bars of a range of days, and of what is built from them.",
+        description="Builds and rebuilds the bars of a range of days, and the bars that are built from them.",
     )
     def backfill_bars(
         context: dg.AssetExecutionContext, config: BackfillConfig, supabase: SupabaseResource
     ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
-        if not context.selected_asset_keys:  # the button Execute of the checks
+        if not context.selected_asset_keys:  # only checks are selected, by the button Execute
             yield from check_results(context.selected_asset_check_keys, _recent(supabase, config.symbols))
             return
         days = context.partition_time_window
         chosen = [t for t in LADDER if dg.AssetKey(asset_key(t)) in context.selected_asset_keys]
         began = time.monotonic()
-        filled = _fill_all(context, config, supabase, chosen, days.start, days.end)
-        table = plan_table(filled)
+        results = _backfill_all(context, config, supabase, chosen, days.start, days.end)
+        table = plan_table(results)
         context.log.info("%s\n\n%s", "What would change:" if config.dry_run else "What was done:", table)
         seconds = time.monotonic() - began
-        seen = _inspected(context, supabase, filled, chosen, days.start, days.end)
+        inspection = _inspect(context, supabase, results, chosen, days.start, days.end)
         for timeframe in () if config.dry_run else chosen:
-            _describe(context, timeframe, seen, range_metadata(timeframe, filled, seen.bars, seconds))
+            _add_metadata(context, timeframe, inspection, range_metadata(timeframe, results, inspection.bars, seconds))
             yield dg.MaterializeResult(asset_key=asset_key(timeframe))
-        if seen.evaluations:
-            for evaluation in seen.evaluations:
+        if inspection.evaluations:
+            for evaluation in inspection.evaluations:
                 if evaluation.asset_key == RAW.key:
                     context.log_event(evaluation)
-            yield from check_results(context.selected_asset_check_keys, seen.evaluations)
-        if failed := [one for one in filled if one.failed]:
+            yield from check_results(context.selected_asset_check_keys, inspection.evaluations)
+        if failed := [one for one in results if one.failed]:
             raise dg.Failure(
-                f"{len(failed)} of {len(filled)} symbols failed: "
+                f"{len(failed)} of {len(results)} symbols failed: "
                 + "; ".join(f"{one.symbol}: {one.failed}" for one in failed[:10]),
                 allow_retries=False,
             )
@@ -116,19 +118,19 @@ def bar_assets(settings: Settings) -> list[dg.AssetSpec | dg.AssetsDefinition]:
 
 
 def _freshness(timeframe: Timeframe) -> dg.FreshnessPolicy:
-    """Dagster knows no market calendar. Hours that all markets have in common on weekdays come nearest to one."""
+    """Freshness of a timeframe. Dagster has no market calendars, so it is checked when all markets have traded."""
     if timeframe == Timeframe.D1:
-        return dg.FreshnessPolicy.time_window(fail_window=dt.timedelta(days=4))  # a weekend, and a holiday beside it
+        return dg.FreshnessPolicy.time_window(fail_window=dt.timedelta(days=4))  # a weekend and an adjacent holiday
     return dg.FreshnessPolicy.cron(deadline_cron=_WEEKDAYS_2100, lower_bound_delta=dt.timedelta(hours=12))
 
 
-def _fill_all(
+def _backfill_all(
     context: dg.AssetExecutionContext, config: BackfillConfig, supabase: SupabaseResource,
     timeframes: list[Timeframe], begin: dt.datetime, end: dt.datetime,
-) -> list[Filled]:  # fmt: skip
-    """One symbol after the other; a symbol's failure is its own."""
+) -> list[BackfillResult]:  # fmt: skip
+    """Backfill one symbol after the other; one that fails does not stop the others."""
     gateway, settings = supabase.gateway, load_settings()
-    filled: list[Filled] = []
+    results: list[BackfillResult] = []
     try:
         gateway.check_contract()
         with opened_run(
@@ -139,29 +141,30 @@ def _fill_all(
             report=partial(RunReport.broken, context.run.run_id),
         ):
             symbols = config.symbols or list(dict.fromkeys(task.symbol for task in gateway.health()))
-            progress = Progress(context, begin, end, len(symbols))
+            progress = ProgressTag(context, begin, end, len(symbols))
             for n, symbol in enumerate(symbols):
                 try:
-                    one = fill(
+                    result = backfill_symbol(
                         gateway, symbol, timeframes, begin, end, settings=settings, owner=context.run.run_id,
-                        dry_run=config.dry_run, tell=progress.of(n, symbol),
+                        dry_run=config.dry_run, on_progress=progress.of_symbol(n, symbol),
                     )  # fmt: skip
                 except GatewayError as exc:
-                    one = Filled(symbol=symbol, failed=str(exc))
-                filled.append(one)
-                context.log.info("%s (%d of %d) is done: %s", symbol, n + 1, len(symbols), one.failed or "all is well")
+                    result = BackfillResult(symbol=symbol, failed=str(exc))
+                results.append(result)
+                outcome = f"failed: {result.failed}" if result.failed else "done"
+                context.log.info("%s (%d of %d) %s", symbol, n + 1, len(symbols), outcome)
             progress.done()
     except GatewayError as exc:
-        raise dg.Failure(f"The backfill did not begin. {exc}", allow_retries=False) from None
+        raise dg.Failure(f"The backfill did not start. {exc}", allow_retries=False) from None
     try:
         gateway.close_run(
             context.run.run_id,
-            success=not any(one.failed for one in filled),
-            stats={"symbols": len(symbols), "failed": [one.symbol for one in filled if one.failed]},
+            success=not any(one.failed for one in results),
+            stats={"symbols": len(symbols), "failed": [one.symbol for one in results if one.failed]},
         )
     except GatewayError as exc:
-        warn(context.log, f"The bars stand, but the run could not be closed in ops_runlog. {exc}")
-    return filled
+        warn(context.log, f"The bars are stored, but the run could not be closed in ops_runlog. {exc}")
+    return results
 
 
 def _recent(supabase: SupabaseResource, symbols: list[str] | None) -> list[dg.AssetCheckEvaluation]:
@@ -171,49 +174,51 @@ def _recent(supabase: SupabaseResource, symbols: list[str] | None) -> list[dg.As
         raise dg.Failure(f"Nothing was checked: {exc}", allow_retries=False) from None
 
 
-def _inspected(
-    context: dg.AssetExecutionContext, supabase: SupabaseResource, filled: list[Filled],
+def _inspect(
+    context: dg.AssetExecutionContext, supabase: SupabaseResource, results: list[BackfillResult],
     timeframes: list[Timeframe], begin: dt.datetime, end: dt.datetime,
 ) -> Inspection:  # fmt: skip
-    """Whatever goes wrong in looking at bars, the bars stand, and the backfill is no failure."""
-    symbols = [one.symbol for one in filled if not one.failed]
+    """Inspect the range. The bars are stored, so an error while reading them must not fail the backfill."""
+    symbols = [one.symbol for one in results if not one.failed]
     if not symbols:
         return Inspection()
     try:
         return inspect_range(supabase.gateway, symbols, timeframes, begin, end)
     except Exception as exc:
-        warn(context.log, f"The bars stand, but could not be looked at. {exc}")
+        warn(context.log, f"The bars are stored, but could not be read for the checks. {exc}")
         return Inspection()
 
 
-def _describe(context: dg.AssetExecutionContext, timeframe: Timeframe, seen: Inspection, of_range: Metadata) -> None:
-    """Figures of its own for each day; those of the whole range, which are large, only for the last one."""
+def _add_metadata(
+    context: dg.AssetExecutionContext, timeframe: Timeframe, inspection: Inspection, of_range: Metadata
+) -> None:
+    """Add to each day its own metadata, and to the last one that of the range, which is large."""
     asset, (*_, last) = asset_key(timeframe), context.partition_keys
-    drawn = seen.pictures.get(timeframe)
-    picture: Metadata = {"candles": dg.MetadataValue.md(drawn)} if drawn else {}
-    of_range = picture | of_range | runlog_metadata(context.run.run_id)
+    drawn = inspection.charts.get(timeframe)
+    chart: Metadata = {"candles": dg.MetadataValue.md(drawn)} if drawn else {}
+    of_range = chart | of_range | runlog_metadata(context.run.run_id)
     context.add_asset_metadata(of_range, asset, partition_key=last)
-    for day in seen.days:
+    for day in inspection.days:
         if day.timeframe == timeframe:
             context.add_asset_metadata(day_metadata(day), asset, partition_key=day.day.isoformat())
 
 
-class Progress:
-    """How far a backfill is, as a tag of its run: the run list shows it without opening a log."""
+class ProgressTag:
+    """Progress of a backfill in percent, as a tag of its run, which the run list shows."""
 
     def __init__(self, context: dg.AssetExecutionContext, begin: dt.datetime, end: dt.datetime, symbols: int) -> None:
         self._context, self._begin, self._length, self._symbols = context, begin, end - begin, symbols
         self._shown = -1
 
-    def of(self, n: int, symbol: str) -> Tell:
-        """Reports for the n-th symbol."""
+    def of_symbol(self, n: int, symbol: str) -> OnProgress:
+        """Callback for the n-th symbol."""
 
-        def tell(reached: dt.datetime) -> None:
+        def update(reached: dt.datetime) -> None:
             part = min(1.0, max(0.0, (reached - self._begin) / self._length))
             self._context.log.debug("%s: up to %s", symbol, reached.isoformat())
             self._show(int(100 * (n + part) / self._symbols))
 
-        return tell
+        return update
 
     def done(self) -> None:
         self._show(100)

@@ -1,8 +1,8 @@
-"""What a backfill looks at when it is done: the bars of its range, counted, checked and drawn.
+"""Inspection of the range of a backfill: its bars are counted, checked and drawn.
 
-Bounded, so that a long backfill stays quick: a range of up to MAX_DAYS is read as a whole; of a longer one SAMPLE_DAYS,
-half of them the last ones, the others in PIECES spread evenly over what is before them. Both limits are for all symbols
-together.
+Bounded, so that it takes seconds after a long backfill too. A range of up to MAX_DAYS is checked as a whole; of a
+longer one SAMPLE_DAYS are checked: the last days for one half, SAMPLE_PARTS parts spread evenly over the other days for
+the other half. Both limits are days of all symbols together.
 """
 
 import datetime as dt
@@ -20,34 +20,34 @@ from agg_pipeline.quality.check_results import CURRENT_STATE_CHECKS
 
 MAX_DAYS = 92  # 132,480 raw 1m bars: three seconds
 SAMPLE_DAYS = 40
-PIECES = 5
+SAMPLE_PARTS = 5
 
-PICTURES = 3
-"""Symbols that are drawn."""
+MAX_CHARTS = 3
+"""Most symbols that are drawn."""
 
 RECENT_DAYS = 7
-"""What the button *Execute* of the checks looks at, of each symbol."""
+"""Days of each symbol that the button *Execute* of the checks checks."""
 
 _DAY = dt.timedelta(days=1)
-Span = tuple[dt.datetime, dt.datetime]
+Range = tuple[dt.datetime, dt.datetime]
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """How the bars of a range are. ``pictures`` are Markdown."""
+    """Bars of a range by task and by day, evaluations of the checks, and a chart per timeframe in Markdown."""
 
     bars: Sequence[BarSummary] = ()
     days: Sequence[DayOfBars] = ()
     evaluations: Sequence[dg.AssetCheckEvaluation] = ()
-    pictures: Mapping[Timeframe, str] = field(default_factory=dict)
+    charts: Mapping[Timeframe, str] = field(default_factory=dict)
 
 
-def spans(begin: dt.datetime, end: dt.datetime, symbols: int) -> list[Span]:
-    """What to read of [begin, end), which are whole days, for each of so many symbols."""
+def ranges_to_check(begin: dt.datetime, end: dt.datetime, symbols: int) -> list[Range]:
+    """Parts of [begin, end), which are whole days, to check of each of ``symbols`` symbols; the last ends at end."""
     days, sample = (end - begin) // _DAY, max(1, SAMPLE_DAYS // symbols)
     if days * symbols <= MAX_DAYS or days <= sample:
         return [(begin, end)]
-    count = min(PIECES, sample // 2)
+    count = min(SAMPLE_PARTS, sample // 2)
     size = sample // 2 // count if count else 0
     tail = end - (sample - count * size) * _DAY
     before = (tail - begin) // _DAY
@@ -63,14 +63,14 @@ def inspect_range(
     Raises:
         GatewayError: the bars could not be read.
     """
-    import pandas as pd  # takes longer to load than Dagster's other processes should wait for
+    import pandas as pd  # half a second to import, which the other processes of Dagster need not wait for
 
     from agg_pipeline.quality.checks import check_bars
     from agg_pipeline.reading.pages import Bars
     from agg_pipeline.reading.svg_chart import NEWEST, as_markdown, candles_svg
 
-    chosen = _spread(symbols, SAMPLE_DAYS)
-    parts = spans(begin, end, len(chosen))
+    chosen = _evenly_chosen(symbols, SAMPLE_DAYS)
+    parts = ranges_to_check(begin, end, len(chosen))
     results = []
     newest: dict[Timeframe, dict[str, pd.DataFrame]] = {timeframe: {} for timeframe in timeframes}
 
@@ -82,36 +82,38 @@ def inspect_range(
     for symbol in chosen:
         health = gateway.health([symbol])
         for first, stop in parts:
-            seen = partial(keep, symbol) if stop == end and symbol in chosen[:PICTURES] else None
+            is_drawn = stop == end and symbol in chosen[:MAX_CHARTS]
             found = check_bars(
-                gateway, symbol, begin=first, end=stop, timeframes=timeframes, health=health, on_page=seen
-            )
+                gateway, symbol, begin=first, end=stop, timeframes=timeframes, health=health,
+                on_page=partial(keep, symbol) if is_drawn else None,
+            )  # fmt: skip
             results += [one for one in found if one.check not in CURRENT_STATE_CHECKS or stop == end]
-    pictures = {
+    charts = {
         timeframe: "\n\n".join(
             as_markdown(candles_svg(bars, title=f"{symbol} {timeframe}")) for symbol, bars in drawn.items()
         )
         for timeframe, drawn in newest.items()
     }
-    said = _said(symbols, chosen, begin, end, parts)
+    scope = _scope(symbols, chosen, begin, end, parts)
     return Inspection(
         bars=gateway.bar_summary(symbols, begin, end),
         days=gateway.bars_by_day(symbols, begin, end),
         evaluations=[
-            *evaluations([one for one in results if one.check not in CURRENT_STATE_CHECKS], said),
+            *evaluations([one for one in results if one.check not in CURRENT_STATE_CHECKS], scope),
             *evaluations(
-                [one for one in results if one.check in CURRENT_STATE_CHECKS], f"the tasks of {_named(symbols, chosen)}"
+                [one for one in results if one.check in CURRENT_STATE_CHECKS],
+                f"the tasks of {_listed(symbols, chosen)}",
             ),
         ],
-        pictures=pictures,
+        charts=charts,
     )
 
 
 def check_recent(gateway: AggGateway, symbols: Sequence[str] | None) -> list[dg.AssetCheckEvaluation]:
-    """Check the last days of symbols, all if none are named.
+    """Check the last RECENT_DAYS of each symbol; None: of all.
 
     Raises:
-        ValueError: there are no tasks of a symbol.
+        ValueError: a symbol has no tasks.
         GatewayError: the bars could not be read.
     """
     from agg_pipeline.quality.checks import check_bars
@@ -122,26 +124,26 @@ def check_recent(gateway: AggGateway, symbols: Sequence[str] | None) -> list[dg.
         own = [task for task in tasks if task.symbol == symbol]
         end = max((task.cursor_utc or task.first_window_utc for task in own), default=dt.datetime.now(dt.UTC))
         results += check_bars(gateway, symbol, begin=end - RECENT_DAYS * _DAY, end=end, health=own)
-    count = len({result.symbol for result in results})
-    return list(evaluations(results, f"the last {RECENT_DAYS} days of {count} symbol{'' if count == 1 else 's'}"))
+    checked = list(dict.fromkeys(result.symbol for result in results))
+    return list(evaluations(results, f"the last {RECENT_DAYS} days of {_listed(checked, checked)}"))
 
 
-def _spread(symbols: Sequence[str], most: int) -> Sequence[str]:
+def _evenly_chosen(symbols: Sequence[str], most: int) -> Sequence[str]:
     return symbols if len(symbols) <= most else [symbols[n * len(symbols) // most] for n in range(most)]
 
 
-def _said(
-    symbols: Sequence[str], chosen: Sequence[str], begin: dt.datetime, end: dt.datetime, parts: Sequence[Span]
+def _scope(
+    symbols: Sequence[str], chosen: Sequence[str], begin: dt.datetime, end: dt.datetime, parts: Sequence[Range]
 ) -> str:
-    who = _named(symbols, chosen)
+    names = _listed(symbols, chosen)
     days = f"{begin:%Y-%m-%d} to {end - _DAY:%Y-%m-%d}"
     if len(parts) == 1 and parts[0] == (begin, end):
-        return f"{who}, all days from {days}"
+        return f"{names}, all days from {days}"
     lengths = [(stop - first) // _DAY for first, stop in parts]
     spread = f", and {sum(lengths[:-1])} spread over the others" if lengths[:-1] else ""
-    return f"{who}, a sample of the days from {days}: the last {lengths[-1]}{spread}"
+    return f"{names}, a sample of the days from {days}: the last {lengths[-1]}{spread}"
 
 
-def _named(symbols: Sequence[str], chosen: Sequence[str]) -> str:
+def _listed(symbols: Sequence[str], chosen: Sequence[str]) -> str:
     names = ", ".join(chosen[:10]) + (", ..." if len(chosen) > 10 else "")
     return names if len(chosen) == len(symbols) else f"{len(chosen)} of {len(symbols)} symbols: {names}"

@@ -1,4 +1,4 @@
-"""Trading sessions stay years ahead: the job that fetches them again, and says what an exchange has changed."""
+"""The job that refreshes trading sessions for years ahead and logs what an exchange has changed."""
 
 import datetime as dt
 
@@ -13,7 +13,7 @@ from agg_pipeline.orchestration.resources import SupabaseResource
 
 @dg.op
 def fill_sessions(context: dg.OpExecutionContext, supabase: SupabaseResource) -> None:
-    """Fill the sessions of every calendar in use (agg_refresh_calendar); logs each that is otherwise now."""
+    """Refresh the sessions of every calendar in use (agg_refresh_calendar); log each session that has changed."""
     added = removed = changed = 0
     try:
         for result in refresh(supabase.gateway, dry_run=False):
@@ -30,12 +30,12 @@ def fill_sessions(context: dg.OpExecutionContext, supabase: SupabaseResource) ->
 
 @dg.graph
 def refresh_calendars() -> None:
-    """One step."""
+    """Graph of the job calendars: one step."""
     fill_sessions()
 
 
 def stale_calendars(supabase: SupabaseResource) -> list[CalendarUse]:
-    """Calendars that assets follow and that are to be filled again. Raises GatewayError."""
+    """Calendars in use whose sessions are missing or older than a month. Raises GatewayError."""
     with supabase.connect() as gateway:
         gateway.check_contract()
         return [use for use in gateway.calendars().calendars if is_stale(use, dt.datetime.now(dt.UTC))]

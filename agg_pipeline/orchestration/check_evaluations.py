@@ -1,7 +1,7 @@
-"""What the checks found, as Dagster shows it: on the page of each asset, by name, with the first findings as a table.
+"""Results of checks as asset check evaluations, which Dagster shows on the page of each asset.
 
-Ticks, backfills and the button on the page all report under the same names. An evaluation speaks for all symbols that
-were looked at, and says which those were; the newest one gives the colour, the older ones stay in its history.
+Ticks, backfills and the button *Execute* report under the same names. An evaluation covers all symbols that were
+checked and names them; the newest one gives the check its colour, older ones stay in its history.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -13,92 +13,92 @@ from agg_pipeline.orchestration.metadata import Metadata, markdown_table
 from agg_pipeline.quality.check_results import CheckResult, Finding
 
 RAW_ASSET = "bars_raw"
-SHOWN = 20  # findings in the table of an evaluation
+MAX_ROWS = 20  # findings in the table of an evaluation
 
-_QUESTIONS = {
-    "matches_recomputation": "Every bar is what pandas makes of the raw bars, apart from the SQL that built it.",
-    "no_gaps": "There is a bar wherever the source holds more than half of a window, and none elsewhere.",
-    "parents_agree": "Prices, volume and trades are those of the bars that it is built from.",
+_DESCRIPTIONS = {
+    "matches_recomputation": "Every bar equals its recomputation in pandas from the raw bars.",
+    "no_gaps": "There is no gap in the source bars: no bar that the trading calendar expects is missing.",
+    "parents_agree": "Prices, volume and trades agree with the bars that it is built from.",
     "prices_sane": "Prices are finite and consistent, above 0, and do not jump.",
     "coverage": "At most 5 % of the source bars that are expected are missing.",
-    "health": "No task failed, stalled or stopped, and no feed is silent while its market is open.",
+    "health": "No task is failed, stalled or disabled, and no feed is silent while its market is open.",
     "lag": "No task is more than three windows behind its source.",
 }
 
-_RAW_QUESTIONS = {
-    "prices_sane": "A raw bar with such prices counts as missing, or looks odd.",
+_RAW_DESCRIPTIONS = {
+    "prices_sane": "Prices are finite, consistent and above 0, and do not jump; other bars count as missing.",
     "right_table": "Raw bars are in data_bars under their asset's base timeframe, all others in derived_data_bars.",
-    "no_duplicates": "There is one row for each bar.",
+    "no_duplicates": "No bar is stored twice.",
 }
 
 
 def asset_key(timeframe: str) -> str:
-    """The asset of a derived timeframe."""
+    """Key of the asset of a derived timeframe."""
     return f"bars_{timeframe}"
 
 
 def check_specs() -> list[dg.AssetCheckSpec]:
-    """The checks of the derived bars, as evaluations name them."""
-    asked = []
+    """Specs of the checks of derived bars, by the names that evaluations use."""
+    checks = []
     for timeframe, source in LADDER.items():
-        names = [name for name in _QUESTIONS if name != "parents_agree" or source != Timeframe.M1]
-        asked += [(asset_key(timeframe), name) for name in names]
-    return [dg.AssetCheckSpec(name, asset=asset, description=_QUESTIONS[name]) for asset, name in asked]
+        names = [name for name in _DESCRIPTIONS if name != "parents_agree" or source != Timeframe.M1]
+        checks += [(asset_key(timeframe), name) for name in names]
+    return [dg.AssetCheckSpec(name, asset=asset, description=_DESCRIPTIONS[name]) for asset, name in checks]
 
 
 def raw_check_specs() -> list[dg.AssetCheckSpec]:
-    """The checks of the raw bars."""
-    return [dg.AssetCheckSpec(name, asset=RAW_ASSET, description=said) for name, said in _RAW_QUESTIONS.items()]
+    """Specs of the checks of raw bars."""
+    return [dg.AssetCheckSpec(name, asset=RAW_ASSET, description=text) for name, text in _RAW_DESCRIPTIONS.items()]
 
 
-def evaluations(results: Iterable[CheckResult], looked_at: str) -> Iterator[dg.AssetCheckEvaluation]:
-    """One evaluation per asset and check, of all symbols together.
+def evaluations(results: Iterable[CheckResult], scope: str) -> Iterator[dg.AssetCheckEvaluation]:
+    """One evaluation per asset and check, over all symbols.
 
     Args:
-        looked_at: which symbols and what range, in words.
+        scope: the symbols and the range that were checked, in words.
     """
     together: dict[tuple[str, str], list[CheckResult]] = {}
     for result in results:
         asset = RAW_ASSET if result.is_raw else asset_key(result.timeframe)
         together.setdefault((asset, result.check), []).append(result)
     for (asset, check), own in together.items():
-        found, judged = sum(result.found for result in own), sum(result.checked for result in own)
+        found, checked = sum(result.found for result in own), sum(result.checked for result in own)
         findings = sorted((f for result in own for f in result.findings), key=lambda finding: finding.severity)
         is_error = not findings or findings[0].severity == "error"
         metadata: Metadata = {
             "wrong": dg.MetadataValue.int(found),
-            "judged": dg.MetadataValue.int(judged),
+            "judged": dg.MetadataValue.int(checked),
             "waiting": dg.MetadataValue.int(sum(result.invalidated for result in own)),
-            "looked at": dg.MetadataValue.text(looked_at),
+            "looked at": dg.MetadataValue.text(scope),
         }
         if findings:
             metadata["findings"] = dg.MetadataValue.md(_findings_table(findings, found))
-            said = f"{found:,} of {judged:,} wrong. {findings[0]}"
+            description = f"{found:,} of {checked:,} wrong. {findings[0]}"
         else:
-            said = f"{judged:,} right: {looked_at}"
+            description = f"{checked:,} right: {scope}"
         yield dg.AssetCheckEvaluation(
             asset_key=dg.AssetKey(asset),
             check_name=check,
             passed=not found,
             severity=dg.AssetCheckSeverity.ERROR if is_error else dg.AssetCheckSeverity.WARN,
-            description=said,
+            description=description,
             metadata=metadata,
         )
 
 
 def check_results(
-    asked: Collection[dg.AssetCheckKey], found: Iterable[dg.AssetCheckEvaluation]
+    selected: Collection[dg.AssetCheckKey], found: Iterable[dg.AssetCheckEvaluation]
 ) -> Iterator[dg.AssetCheckResult]:
-    """Evaluations as the results of checks that a step was asked for: one for each of them."""
+    """One result for each check that a step has to report: its evaluation, or that there were no bars."""
     by_key = {one.asset_check_key: one for one in found}
-    for key in sorted(asked, key=lambda key: key.to_user_string()):
+    for key in sorted(selected, key=lambda key: key.to_user_string()):
         one = by_key.get(key)
         yield dg.AssetCheckResult(
             asset_key=key.asset_key,
             check_name=key.name,
             passed=one is None or one.passed,
             severity=one.severity if one else dg.AssetCheckSeverity.ERROR,
-            description=one.description if one else "There were no bars to look at.",
+            description=one.description if one else "There were no bars to check.",
             metadata=one.metadata if one else {},
         )
 
@@ -114,8 +114,8 @@ def _findings_table(findings: Sequence[Finding], found: int) -> str:
             f.problem,
             "" if f.by is None else f"{f.by:.6g}",
         ]
-        for f in findings[:SHOWN]
+        for f in findings[:MAX_ROWS]
     ]
     table = markdown_table(["severity", "symbol", "timeframe", "window (UTC)", "problem", "by"], rows)
-    more = f"\n\n{found - SHOWN:,} more: `agg-pipeline check` tells the first {SHOWN} of each symbol."
-    return table + (more if found > SHOWN else "")
+    more = f"\n\n{found - MAX_ROWS:,} more: `agg-pipeline check` lists the first {MAX_ROWS} of each symbol."
+    return table + (more if found > MAX_ROWS else "")

@@ -1,6 +1,6 @@
-"""Where the steps of a run are done, and how one step's result reaches the next: chosen by AGG_EXECUTOR.
+"""Executor of the steps of a run and storage of their results, both chosen by AGG_EXECUTOR.
 
-Belongs here: nothing that knows of tasks or bars. The database is the same for all; leases keep workers apart.
+Leases in the database keep workers apart, so tasks and bars do not matter here.
 """
 
 from typing import Any
@@ -29,12 +29,15 @@ def executor_for(settings: Settings) -> dg.ExecutorDefinition:
             f"AGG_EXECUTOR={settings.agg_executor} needs {exc.name}: "
             f"pip install 'agg-pipeline[{settings.agg_executor}]'."
         ) from None
-    # Image, volumes and environment of a step are those of the run's own pod, which the run launcher sets.
+    # A step gets image, volumes and environment of the pod of its run, which the run launcher sets.
     return _configured(k8s_job_executor, max_concurrent=settings.agg_k8s_max_pods)
 
 
 def io_manager_for(settings: Settings) -> dict[str, object]:
-    """The resource that carries results from step to step: memory, files of this machine, or a place that all share."""
+    """IO manager for results of steps: memory, files on this machine, or files that all workers share.
+
+    Raises SettingsError if AGG_SHARED_DIR is needed and missing.
+    """
     if settings.agg_executor == "in_process":
         return {"io_manager": dg.mem_io_manager}
     if settings.agg_executor == "multiprocess":

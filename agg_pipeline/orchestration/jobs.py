@@ -1,4 +1,4 @@
-"""The job: one graph that reads like the road of the data."""
+"""The jobs: ticks (agg_master), retention and calendars."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ from agg_pipeline.settings import Settings
 
 @dg.graph
 def aggregate_due_bars() -> None:
-    """Build every bar that is due: select, fan out, aggregate, finish, close."""
+    """Build the bars that are due: select, aggregate and finish each unit, close the run."""
     due = select_due()
     close_run(due.map(lambda unit: finish(unit, aggregate(unit))).collect())
 
@@ -26,9 +26,9 @@ def build_job(settings: Settings, resources: Mapping[str, object]) -> dg.JobDefi
     return aggregate_due_bars.to_job(
         name="agg_master",
         description=(
-            "Builds the bars that are due, at most MAX_TASKS_PER_RUN tasks with MAX_WINDOWS_PER_TASK windows each.\n\n"
-            "Do not use re-execution from failure: Dagster may drop steps of a fan-out. Nothing is lost if you do: "
-            "tasks live in the database. Simply launch the job again."
+            "Builds the bars that are due: at most MAX_TASKS_PER_RUN tasks with MAX_WINDOWS_PER_TASK windows each.\n\n"
+            "Do not re-execute a run from failure: Dagster drops steps of a dynamic graph. Launch the job again "
+            "instead; tasks are in the database, so no work is lost."
         ),
         tags=environment_tags(settings)
         | {
@@ -36,7 +36,7 @@ def build_job(settings: Settings, resources: Mapping[str, object]) -> dg.JobDefi
             "dagster/max_runtime": str(settings.running_stale_seconds - 30),
         },
         resource_defs={**resources, **io_manager_for(settings)},
-        # What the Launchpad starts with; a run without config takes the same from the settings.
+        # Initial content of the Launchpad; a run without config takes the same values from the settings.
         config=dg.RunConfig(
             ops={
                 "select_due": SelectConfig(
@@ -66,7 +66,7 @@ def build_calendar_job(settings: Settings, resources: Mapping[str, object]) -> d
     """Job calendars for one environment."""
     return refresh_calendars.to_job(
         name="calendars",
-        description="Fills trading_sessions for years ahead, and logs every session that is otherwise now.",
+        description="Refreshes trading_sessions for years ahead and logs every session that has changed.",
         tags=environment_tags(settings) | {"dagster/max_runtime": "900"},
         resource_defs={**resources, "io_manager": dg.mem_io_manager},
         executor_def=dg.in_process_executor,
@@ -74,10 +74,10 @@ def build_calendar_job(settings: Settings, resources: Mapping[str, object]) -> d
 
 
 def environment_tags(settings: Settings) -> dict[str, str]:
-    """What every run of an environment carries, so that sensors and retention touch no run of another one."""
+    """Tags of every run of an environment, by which sensors and retention find only its runs."""
     return {tags.ENVIRONMENT: settings.env_name.value.lower()}
 
 
 def tick_runs(job: dg.JobDefinition, settings: Settings, **narrowed: Any) -> dg.RunsFilter:
-    """Runs of the job in this environment; ``narrowed`` are further arguments of RunsFilter."""
+    """Filter for the runs of the job in this environment; ``narrowed`` are further arguments of RunsFilter."""
     return dg.RunsFilter(job_name=job.name, tags=environment_tags(settings), **narrowed)

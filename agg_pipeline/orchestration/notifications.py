@@ -1,6 +1,6 @@
-"""Alerts: which tasks changed into a state that somebody has to look at, or out of it, and how that is sent.
+"""Alerts: changes of tasks into and out of a state that needs an operator, their text, and how it is sent.
 
-Belongs here: what is told and through what. When to look, and what was told before: the sensor.
+The sensor alerts decides when to check, and stores which alerts are open.
 """
 
 import contextlib
@@ -10,56 +10,59 @@ from dataclasses import dataclass, field
 
 from agg_pipeline.database.models.health import TaskHealth
 
-SHOWN = 20  # tasks that one message names
+MAX_LINES = 20  # of one message
 
-Told = Mapping[str, str]  # state by task, of the tasks that somebody has to look at
+Alerts = Mapping[str, str]
+"""Open alerts: the state of each task that needs an operator."""
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What is new since the last message. ``now`` is what will have been told with this one."""
+    """Changes since the last message. ``now``: the alerts that are open with this one."""
 
     worse: Sequence[TaskHealth] = ()
     better: Sequence[TaskHealth] = ()
-    now: Told = field(default_factory=dict)
+    now: Alerts = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.worse or self.better)
 
     @property
     def title(self) -> str:
-        counts = [f"{len(self.worse)} to look at"] if self.worse else []
-        counts += [f"{len(self.better)} well again"] if self.better else []
+        counts = [f"{len(self.worse)} need an operator"] if self.worse else []
+        counts += [f"{len(self.better)} recovered"] if self.better else []
         return f"agg_pipeline: {', '.join(counts)}"
 
     @property
     def text(self) -> str:
-        """A line per task, what to look at first."""
+        """A line per task, those that need an operator first."""
         lines = [f"{task} is {task.state}" + (f": {task.reason}" if task.reason else "") for task in self.worse]
-        lines += [f"{task} is well again, {task.state}" for task in self.better]
-        more = [f"... and {len(lines) - SHOWN} more: agg-pipeline status --trouble"] if len(lines) > SHOWN else []
-        return "\n".join([*lines[:SHOWN], *more])
+        lines += [f"{task} has recovered: {task.state}" for task in self.better]
+        more = (
+            [f"... and {len(lines) - MAX_LINES} more: agg-pipeline status --trouble"] if len(lines) > MAX_LINES else []
+        )
+        return "\n".join([*lines[:MAX_LINES], *more])
 
 
-def changes(told: Told, health: Sequence[TaskHealth]) -> Changes:
-    """What to tell, once: a task that came into such a state or from one to another, or that left it.
+def changes_since(sent: Alerts, health: Sequence[TaskHealth]) -> Changes:
+    """Tasks whose alert was opened, changed its state, or was closed since the alerts in ``sent``.
 
-    A task that is paused or gone is no longer spoken of.
+    The alert of a task that was paused or deleted is dropped without a message.
     """
     now = {str(task): task.state for task in health if task.alarm}
     return Changes(
-        worse=[task for task in health if str(task) in now and told.get(str(task)) != task.state],
-        better=[task for task in health if str(task) in told and str(task) not in now and task.state != "paused"],
+        worse=[task for task in health if str(task) in now and sent.get(str(task)) != task.state],
+        better=[task for task in health if str(task) in sent and str(task) not in now and task.state != "paused"],
         now=now,
     )
 
 
 def send(urls: str, title: str, text: str) -> int:
-    """Send to each of the apprise URLs in ``urls`` (separated by blanks or commas); how many did not take it.
+    """Send a message to apprise URLs, which are separated by blanks or commas; return how many did not accept it.
 
-    What a URL holds is a secret: it is in no log and no error.
+    The URLs are secrets: no log and no error names them.
     """
-    import apprise  # takes a while to load
+    import apprise  # half a second, which other processes of Dagster need not wait for
 
     failed = 0
     with _silenced(apprise.logger):
@@ -71,7 +74,7 @@ def send(urls: str, title: str, text: str) -> int:
 
 @contextlib.contextmanager
 def _silenced(logger: logging.Logger) -> Iterator[None]:
-    """Drop what is logged meanwhile: apprise names hosts and tokens."""
+    """Drop the messages of a logger: those of apprise name hosts and tokens."""
 
     def drop(record: logging.LogRecord) -> bool:
         return False

@@ -1,7 +1,7 @@
-"""The steps of a run: what is due, the work on it, the books.
+"""The steps of a run: select the due tasks, aggregate, finish, close the run.
 
-An op here never raises for the failure of a task: a raising step would keep ``close_run`` from running at all, and the
-tasks after it from being told. It returns an outcome; ``close_run`` makes the run red.
+The failure of a task is an outcome that an op returns, never an exception: Dagster does not run the steps after one
+that raises, so ``close_run`` would not run. ``close_run`` itself fails the run if a task failed.
 """
 
 import traceback
@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import dagster as dg
 
-from agg_pipeline.aggregation.execution import work_on
+from agg_pipeline.aggregation.execution import execute_unit
 from agg_pipeline.aggregation.metrics import TimeframeTotals, run_report
 from agg_pipeline.aggregation.outcomes import TaskOutcome
 from agg_pipeline.aggregation.selection import WorkUnit, units
@@ -21,17 +21,16 @@ from agg_pipeline.orchestration.check_evaluations import asset_key
 from agg_pipeline.orchestration.metadata import day_metadata, failures_table, runlog_metadata
 from agg_pipeline.orchestration.resources import SupabaseResource
 from agg_pipeline.orchestration.run_closing import close, closed_if_terminated, warn
-from agg_pipeline.orchestration.selection import SelectConfig, replayed, select, trigger_of
-from agg_pipeline.orchestration.tick_sample import Figures, read_figures, sample_checks
-from agg_pipeline.reading.wording import counted
+from agg_pipeline.orchestration.selection import SelectConfig, parse_now, select, trigger_of
+from agg_pipeline.orchestration.tick_sample import TickMetrics, read_metrics, sample_checks
 from agg_pipeline.settings import load_settings
 
 T = TypeVar("T")
 
 RUNLOG_KEEP = 2016
-"""Rows of ops_runlog that stay per job, trigger and environment: a week of ticks. The job retention goes by age."""
+"""Rows of ops_runlog that are kept per job, trigger and environment: a week of ticks. The job retention goes by age."""
 
-PLOTTED = (
+PLOTTED_METRICS = (
     "tasks",
     "failed",
     "windows_processed",
@@ -41,13 +40,13 @@ PLOTTED = (
     "bars_quality_poor",
     "source_rejected",
 )
-"""Figures of a timeframe that its asset's page plots over time."""
+"""Totals of a timeframe that Dagster plots over time on the page of its asset."""
 
-LINES_SHOWN = 50
-"""Tasks that a message of the log names at most; ops_runlog has all of them."""
+MAX_LINES = 50
+"""Most tasks that a log message names; ops_runlog has all of them."""
 
 FAILED_TASKS = "failed_tasks"
-"""Metadata of close_run's failure: the tasks that failed, SYMBOL/timeframe each."""
+"""Metadata key of the failure of close_run: the tasks that failed, SYMBOL/timeframe each."""
 
 
 @dg.op(
@@ -56,13 +55,13 @@ FAILED_TASKS = "failed_tasks"
 def select_due(
     context: dg.OpExecutionContext, config: SelectConfig, supabase: SupabaseResource
 ) -> Iterator[dg.DynamicOutput[WorkUnit]]:
-    """Open the run in ops_runlog and pick what is due (agg_get_due_tasks): one dynamic output per step, or none."""
-    settings, now = load_settings(), replayed(config.now_utc)
+    """Open the run in ops_runlog and select the due tasks (agg_get_due_tasks): one dynamic output per unit."""
+    settings, now = load_settings(), parse_now(config.now_utc)
     tasks = select(context, config, supabase, now)
-    shown = ", ".join(map(str, tasks[:LINES_SHOWN])) + (", ..." if len(tasks) > LINES_SHOWN else "")
+    shown = ", ".join(map(str, tasks[:MAX_LINES])) + (", ..." if len(tasks) > MAX_LINES else "")
     context.log.info("%d tasks selected: %s", len(tasks), shown or "none is due")
     for n, unit in enumerate(units(tasks, settings.tasks_per_step)):
-        # The number keeps BTC-USD and BTC/USD apart and the steps in due order.
+        # The number keeps the steps in due order, and BTC-USD and BTC/USD apart.
         yield dg.DynamicOutput(
             WorkUnit(tasks=tuple(unit), max_windows=config.max_windows or settings.max_windows_per_task, now_utc=now),
             mapping_key=f"{n:05d}_{_slug(unit)}",
@@ -74,36 +73,37 @@ def aggregate(context: dg.OpExecutionContext, supabase: SupabaseResource, unit: 
     """Lease the tasks of a unit and build their next windows (agg_start_batch, catchup_aggregation_batch).
 
     Args:
-        unit: tasks and limits; each cursor is read again under the lease, never trusted from here.
+        unit: tasks and limits; each cursor is read anew under its lease.
     Returns:
-        One outcome per task. Failures are returned, not raised: a raised one would stop close_run.
+        One outcome per task, failures included.
     """
     with closed_if_terminated(context, supabase):
-        outcomes = work_on(unit, supabase.gateway, load_settings(), now=unit.now_utc, owner=context.run_id)
-    # What went well is told by the step's output: a line of the log would be another event to store.
+        outcomes = execute_unit(unit, supabase.gateway, load_settings(), now=unit.now_utc, owner=context.run_id)
+    # Successes are metadata of the output: a log message would be one more event to store.
     done = [(str(o), o.result) for o in outcomes if o.kind == "success" and o.result is not None]
     context.add_output_metadata(
         {
             task: f"{r.windows_processed} windows, {r.bars_created} bars written, next window {r.frontier}"
-            for task, r in done[:LINES_SHOWN]
+            for task, r in done[:MAX_LINES]
         }
-        | ({"and more tasks": len(done) - LINES_SHOWN} if len(done) > LINES_SHOWN else {})
+        | ({"and more tasks": len(done) - MAX_LINES} if len(done) > MAX_LINES else {})
     )
     _log_lines(context.log.warning, [f"{o}: {o.kind}. {o.error}" for o in outcomes if o.kind != "success"])
     return outcomes
 
 
-@dg.op(tags={"dagster/priority": "10"})  # in_process goes breadth first; this frees each lease before the next is taken
+# The in_process executor would run all aggregate steps first; the priority returns each lease before the next is taken.
+@dg.op(tags={"dagster/priority": "10"})
 def finish(
     context: dg.OpExecutionContext, supabase: SupabaseResource, unit: WorkUnit, outcomes: list[TaskOutcome]
 ) -> list[TaskOutcome]:
-    """Give the leases back with what happened (agg_finish_batch) and note it in ops_runlog. A lost lease is an outcome.
+    """Return the leases with their outcomes (agg_finish_batch) and record the outcomes in ops_runlog.
 
     Args:
-        unit: the tasks that were worked on.
-        outcomes: what aggregate made of them.
+        unit: the tasks of the step.
+        outcomes: their outcomes so far.
     Returns:
-        The outcomes, those whose lease was gone by now as lost.
+        The outcomes; those whose lease has expired meanwhile are lost.
     """
     settings, gateway = load_settings(), supabase.gateway
     held = [o for o in outcomes if o.lease_token is not None and o.kind != "lost"]
@@ -116,10 +116,10 @@ def finish(
                 if held
                 else []
             )
-            # A call that is repeated because its answer was lost is refused; what it told the first time stands.
+            # A repetition of a call whose response was lost is refused; the first call has taken effect.
             refused = {(f.symbol, f.timeframe): f.error for f in finished if f.error and not f.error.repeated}
             outcomes = [
-                o.revised("lost" if e.sqlstate == "AG001" else "hard", e.message)
+                o.as_failed("lost" if e.sqlstate == "AG001" else "hard", e.message)
                 if (e := refused.get((o.symbol, o.timeframe)))
                 else o
                 for o in outcomes
@@ -127,15 +127,15 @@ def finish(
             gateway.checkpoints(
                 context.run_id,
                 [
-                    {"checkpoint": str(o), "details": {"outcome": o.kind, "error": o.error, **o.figures}}
+                    {"checkpoint": str(o), "details": {"outcome": o.kind, "error": o.error, **o.counts}}
                     for o in outcomes
                 ],
             )
     except GatewayError as exc:
-        # The windows stand; the leases end with the run, and the next tick goes on from there.
+        # The bars are stored; the leases end with the run, and the next tick continues at the cursor.
         context.log.debug(traceback.format_exc())
         outcomes = [
-            o if o.failed else o.revised("transient", f"The lease could not be given back. {exc}") for o in outcomes
+            o if o.failed else o.as_failed("transient", f"The lease could not be returned. {exc}") for o in outcomes
         ]
     return outcomes
 
@@ -144,24 +144,24 @@ def finish(
 def close_run(
     context: dg.OpExecutionContext, supabase: SupabaseResource, results: list[list[TaskOutcome]]
 ) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
-    """Plot one materialization per timeframe, close the run in ops_runlog, check a sample of what was written.
-
-    Raises dg.Failure that names the tasks that failed.
+    """Report a materialization per timeframe, close the run in ops_runlog, check a sample of the new bars.
 
     Args:
         results: outcomes of every step.
+    Raises:
+        dg.Failure: tasks failed; its message and metadata name them.
     """
     outcomes = [outcome for result in results for outcome in result]
     failed = [o for o in outcomes if o.failed]
     timeframes = dict.fromkeys(o.timeframe for o in outcomes)  # in due order, shortest first
     totals = [TimeframeTotals.of(timeframe, outcomes) for timeframe in timeframes]
-    figures = _looked_at(
-        context, "Lag and quality", Figures(), lambda: read_figures(supabase.gateway, outcomes, totals)
+    metrics = _read_or_warn(
+        context, "Lag and quality", TickMetrics(), lambda: read_metrics(supabase.gateway, outcomes, totals)
     )
     for total in totals:
         if total.failed < total.tasks:
-            # Yielded, for what is only logged is lost when the step fails.
-            yield _materialization(total, figures, context.run_id, environment=supabase.environment)
+            # Yielded, not logged: Dagster drops logged events of a step that fails.
+            yield _materialization(total, metrics, context.run_id, environment=supabase.environment)
     context.instance.add_run_tags(context.run_id, {tags.WINDOWS: str(sum(t.windows_processed for t in totals))})
     report = run_report(context.run_id, outcomes, totals)
     stats: dict[str, object] = {
@@ -175,14 +175,14 @@ def close_run(
             close(context, supabase, stats, report)
             supabase.gateway.prune_runs(job=load_settings().job_name, trigger=trigger_of(context), keep=RUNLOG_KEEP)
     except GatewayError as exc:
-        raise dg.Failure(f"The bars stand, but the run could not be closed in ops_runlog. {exc}") from None
+        raise dg.Failure(f"The bars are stored, but the run could not be closed in ops_runlog. {exc}") from None
     with closed_if_terminated(context, supabase):
-        nothing: list[dg.AssetCheckEvaluation] = []
-        found = _looked_at(
-            context, "A sample of the bars", nothing,
-            lambda: sample_checks(supabase.gateway, outcomes, figures, seed=context.run_id),
+        none: list[dg.AssetCheckEvaluation] = []
+        evaluations = _read_or_warn(
+            context, "A sample of the bars", none,
+            lambda: sample_checks(supabase.gateway, outcomes, metrics, seed=context.run_id),
         )  # fmt: skip
-    yield from found
+    yield from evaluations
     if failed:
         shown = "; ".join(f"{o} ({o.kind}): {o.error}" for o in failed[:10])
         raise dg.Failure(
@@ -197,45 +197,46 @@ def close_run(
         )
 
 
-def _looked_at(context: dg.OpExecutionContext, what: str, otherwise: T, look: Callable[[], T]) -> T:
-    """Whatever goes wrong in looking at bars, the bars stand, and the run is no failure."""
+def _read_or_warn(context: dg.OpExecutionContext, what: str, default: T, read: Callable[[], T]) -> T:
+    """Result of ``read``, or ``default``: the bars are stored, so an error while reading them must not fail the run."""
     try:
-        return look()
+        return read()
     except Exception as exc:
-        warn(context.log, f"{what} could not be looked at, which changes nothing about the run. {exc}")
-        return otherwise
+        warn(context.log, f"{what} could not be read; the bars are stored all the same. {exc}")
+        return default
 
 
 def _materialization(
-    total: TimeframeTotals, figures: Figures, run_id: str, *, environment: str
+    total: TimeframeTotals, metrics: TickMetrics, run_id: str, *, environment: str
 ) -> dg.AssetMaterialization:
-    metadata: dict[str, dg.MetadataValue] = {name: dg.MetadataValue.int(getattr(total, name)) for name in PLOTTED}
-    if (lag := figures.lag(total.timeframe)) is not None:
-        metadata["backlog_windows"] = dg.MetadataValue.int(lag)
+    metadata: dict[str, dg.MetadataValue] = {
+        name: dg.MetadataValue.int(getattr(total, name)) for name in PLOTTED_METRICS
+    }
+    if (backlog := metrics.backlog(total.timeframe)) is not None:
+        metadata["backlog_windows"] = dg.MetadataValue.int(backlog)
     if total.newest_window_utc is not None:
         metadata["newest_window_utc"] = dg.MetadataValue.timestamp(total.newest_window_utc)
-        if (day := figures.day(total.timeframe, total.newest_window_utc.date())) is not None:
+        if (day := metrics.day(total.timeframe, total.newest_window_utc.date())) is not None:
             metadata |= day_metadata(day)
     return dg.AssetMaterialization(
         asset_key=asset_key(total.timeframe),
         partition=_day_of(total),
         metadata=metadata | runlog_metadata(run_id),
-        description=f"{total.bars_created} {total.timeframe} bars written by {counted(total.tasks, 'task')} "
-        f"in {environment}.",
+        description=f"{total.bars_created} {total.timeframe} bars written in {environment} (tasks: {total.tasks}).",
     )
 
 
 def _day_of(total: TimeframeTotals) -> str | None:
-    """The partition of the newest window, where it is one that can be picked for a backfill."""
+    """The partition of the newest window, None if it is before FIRST_DAY."""
     newest = total.newest_window_utc
     return newest.date().isoformat() if newest is not None and newest.date() >= load_settings().first_day else None
 
 
 def _log_lines(log: Callable[[str], None], lines: Sequence[str]) -> None:
-    """One message for all: each is a row in Dagster's event log, and a thousand of them take seconds to write."""
+    """Log all lines as one message: each message is a row of Dagster's event log, and a thousand take seconds."""
     if lines:
-        more = [f"... and {len(lines) - LINES_SHOWN} more"] if len(lines) > LINES_SHOWN else []
-        log("\n".join([*lines[:LINES_SHOWN], *more]))
+        more = [f"... and {len(lines) - MAX_LINES} more"] if len(lines) > MAX_LINES else []
+        log("\n".join([*lines[:MAX_LINES], *more]))
 
 
 def _slug(unit: Sequence[DueTask]) -> str:

@@ -10,11 +10,11 @@ from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.database.transport import open_transport
 from agg_pipeline.settings import Environment, variable_for, variables
 
-_LOOKED_AT = 100  # due tasks
+_MAX_DUE_TASKS = 100  # that has_runnable_tasks considers
 
 
 class SupabaseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """One environment's Supabase project. Secrets stay EnvVar until a run starts, so definitions load without them."""
+    """The Supabase project of one environment. Its secrets stay dg.EnvVar, so that Dagster stores none of them."""
 
     environment: str = Field(description="DEV, TEST, STAGE or PROD.")
     url: str = Field(description="https://<project>.supabase.co, or postgresql://... for a direct connection.")
@@ -32,7 +32,7 @@ class SupabaseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @contextlib.contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["SupabaseResource"]:
-        """One client for all steps of a process; its sockets close with the run."""
+        """One client for all steps of a process; its connections close with the run."""
         with self.connect() as gateway:
             self._gateway = gateway
             try:
@@ -42,14 +42,14 @@ class SupabaseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @property
     def gateway(self) -> AggGateway:
-        """The run's gateway. Only inside a run; elsewhere use connect()."""
+        """Gateway of the run. Raises RuntimeError outside a run; use connect() there."""
         if self._gateway is None:
             raise RuntimeError("SupabaseResource.gateway is open only while a run executes; use connect() elsewhere.")
         return self._gateway
 
     @contextlib.contextmanager
     def connect(self) -> Iterator[AggGateway]:
-        """A gateway of its own, for schedules, sensors and commands."""
+        """Open a gateway, for schedules and sensors."""
         gateway = AggGateway(
             open_transport(self.url, self.service_role_key, rest_path=self.rest_path, timeout_s=self.timeout_s)
         )
@@ -59,26 +59,26 @@ class SupabaseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             gateway.close()
 
     def has_due_tasks(self, *, stale_seconds: int) -> bool:
-        """Whether a tick would find anything to do now. Raises GatewayError."""
+        """Whether tasks are due now. Raises GatewayError."""
         with self.connect() as gateway:
             gateway.check_contract()
             return bool(gateway.due_tasks(self.environment, now=None, limit=1, stale_seconds=stale_seconds))
 
-    def can_get_on(self, *, stale_seconds: int) -> bool:
-        """Whether a tick would find anything to do now, other than for symbols with a task that stands still.
+    def has_runnable_tasks(self, *, stale_seconds: int) -> bool:
+        """Whether tasks are due now of symbols without a stalled task. Raises GatewayError.
 
-        Those wait for the schedule: a run that starts at once leaves them where they are again. Raises GatewayError.
+        Symbols with a stalled task are left to the schedule: a run that starts at once would not move their cursors.
         """
         with self.connect() as gateway:
             gateway.check_contract()
-            due = gateway.due_tasks(self.environment, now=None, limit=_LOOKED_AT, stale_seconds=stale_seconds)
+            due = gateway.due_tasks(self.environment, now=None, limit=_MAX_DUE_TASKS, stale_seconds=stale_seconds)
             symbols = {task.symbol for task in due}
             stalled = {t.symbol for t in gateway.health(sorted(symbols)) if t.state == "stalled"} if due else set()
             return bool(symbols - stalled)
 
 
 def resources_for(environment: Environment) -> dict[str, SupabaseResource]:
-    """Resources of one environment. A variable with the suffix _<ENV> wins, so that prod cannot borrow dev's URL."""
+    """Resources of one environment. A variable with the suffix _<ENV> wins over the one without."""
     return {
         "supabase": SupabaseResource(
             environment=environment.value,
@@ -90,7 +90,7 @@ def resources_for(environment: Environment) -> dict[str, SupabaseResource]:
 
 
 def _key(environment: Environment) -> str:
-    """The variable of the key; nothing where a database URL with a password in it needs none."""
+    """The variable that holds the key; empty with a database URL, which carries a password, if no key is set."""
     key = variable_for("SUPABASE_SERVICE_ROLE_KEY", environment)
     url = variables().get(variable_for("SUPABASE_URL", environment)) or ""
     return "" if url.startswith(("postgresql://", "postgres://")) and not variables().get(key) else dg.EnvVar(key)

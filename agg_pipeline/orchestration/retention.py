@@ -1,4 +1,4 @@
-"""Old runs go: Dagster keeps every run with its event log for ever, which for 288 ticks a day is 100,000 rows a day."""
+"""Deletes runs older than RETENTION_DAYS. Dagster keeps them for ever, and 288 ticks a day write 100,000 event rows."""
 
 import datetime as dt
 
@@ -15,15 +15,15 @@ _BATCH = 100
 
 
 class RetentionConfig(dg.Config):
-    """How much one run of the job may delete; what is left goes the next day."""
+    """Limits of one run of the job; the next run deletes the rest."""
 
-    days: int | None = Field(default=None, ge=1, description="Age from which on runs go. Default: RETENTION_DAYS.")
-    max_runs: int = Field(default=5000, ge=1, description="Runs to delete at most, the oldest first.")
+    days: int | None = Field(default=None, ge=1, description="Age of the runs to delete. Default: RETENTION_DAYS.")
+    max_runs: int = Field(default=5000, ge=1, description="Most runs to delete, oldest first.")
 
 
 @dg.op
 def delete_expired(context: dg.OpExecutionContext, config: RetentionConfig, supabase: SupabaseResource) -> None:
-    """Delete ended runs of this environment by age, with their event logs, and the rows of ops_runlog likewise."""
+    """Delete old ended runs of this environment with their event logs, and their rows in ops_runlog."""
     settings = load_settings()
     days = config.days or settings.retention_days
     old = dg.RunsFilter(
@@ -42,7 +42,7 @@ def delete_expired(context: dg.OpExecutionContext, config: RetentionConfig, supa
         context.log.info("%d runs deleted, up to %s", deleted, records[-1].create_timestamp)
     try:
         if made := supabase.gateway.partitions_ahead():
-            context.log.info("Partitions made for the months to come: %s", ", ".join(made))
+            context.log.info("Partitions created for the next months: %s", ", ".join(made))
         rows = supabase.gateway.expire_runs(
             job=settings.job_name, environment=supabase.environment, keep_days=days, limit=config.max_runs
         )
@@ -55,5 +55,5 @@ def delete_expired(context: dg.OpExecutionContext, config: RetentionConfig, supa
 
 @dg.graph
 def delete_old_runs() -> None:
-    """One step."""
+    """Graph of the job retention: one step."""
     delete_expired()

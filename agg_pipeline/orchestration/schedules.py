@@ -1,4 +1,4 @@
-"""When runs start by the clock: a tick a minute after each window has ended, so that its last bar could arrive."""
+"""Schedules: a tick one minute after each 5m window has ended, when its last bar has arrived; two jobs once a night."""
 
 import datetime as dt
 
@@ -12,8 +12,8 @@ from agg_pipeline.orchestration.resources import SupabaseResource
 from agg_pipeline.settings import Settings
 
 EVERY_5_MINUTES = "1-59/5 * * * *"
-DAILY = "43 3 * * *"  # between two ticks
-DAILY_TOO = "13 4 * * *"
+RETENTION_CRON = "43 3 * * *"  # between two ticks
+CALENDARS_CRON = "13 4 * * *"
 
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
@@ -27,7 +27,7 @@ UNFINISHED = [
 def build_schedule(
     job: dg.JobDefinition, settings: Settings, *, cron_schedule: str = EVERY_5_MINUTES
 ) -> dg.ScheduleDefinition:
-    """Schedule agg_every_5_minutes: minutes 1, 6, ..., 56 UTC; skips with a reason what would be an empty run."""
+    """Schedule agg_every_5_minutes: minutes 1, 6, ..., 56 UTC; skips with a reason instead of an empty run."""
 
     @dg.schedule(
         job=job,
@@ -41,12 +41,12 @@ def build_schedule(
         context: dg.ScheduleEvaluationContext, supabase: SupabaseResource
     ) -> dg.RunRequest | dg.SkipReason:
         if running := context.instance.get_runs(tick_runs(job, settings, statuses=UNFINISHED), limit=1):
-            return dg.SkipReason(f"Run {running[0].run_id[:8]} is still at work; what is due stays due.")
+            return dg.SkipReason(f"Run {running[0].run_id[:8]} is still running; due tasks stay due.")
         try:
             due = supabase.has_due_tasks(stale_seconds=settings.running_stale_seconds)
         except GatewayError as exc:
-            # A tick that cannot even look is a failed tick: red in the schedule's history, with the reason.
-            raise dg.Failure(f"Could not look up what is due. {exc}") from None
+            # A failure, not a skip: the history of the schedule shows it in red, with the reason.
+            raise dg.Failure(f"The due tasks could not be read. {exc}") from None
         if not due:
             return dg.SkipReason("Nothing is due.")
         slot = context.scheduled_execution_time.astimezone(dt.UTC).isoformat()
@@ -56,35 +56,35 @@ def build_schedule(
 
 
 def build_retention_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:
-    """Schedule retention_daily: once a night."""
+    """Schedule retention_daily: every night."""
     return dg.ScheduleDefinition(
         name="retention_daily",
         job=job,
-        cron_schedule=DAILY,
+        cron_schedule=RETENTION_CRON,
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Old runs and their event logs go, once a night.",
+        description="Deletes old runs and their event logs every night.",
     )
 
 
 def build_calendar_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:
-    """Schedule calendars_daily: looks every night, and runs for a new calendar or a month after the last refresh."""
+    """Schedule calendars_daily: every night, if a calendar in use is new or was refreshed a month ago."""
 
     @dg.schedule(
         job=job,
         name="calendars_daily",
-        cron_schedule=DAILY_TOO,
+        cron_schedule=CALENDARS_CRON,
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Trading sessions for years ahead: once a month, and at once for a calendar without any.",
+        description="Refreshes trading sessions: those of a new calendar the next night, the others once a month.",
     )
     def calendars_daily(supabase: SupabaseResource) -> dg.RunRequest | dg.SkipReason:
         try:
             stale = stale_calendars(supabase)
         except GatewayError as exc:
-            raise dg.Failure(f"Could not look up the calendars. {exc}") from None
+            raise dg.Failure(f"The calendars could not be read. {exc}") from None
         if not stale:
-            return dg.SkipReason("The sessions of all calendars in use are fresh.")
+            return dg.SkipReason("The sessions of all calendars in use are up to date.")
         return dg.RunRequest()
 
     return calendars_daily

@@ -1,4 +1,4 @@
-"""What one run works on: an operator's choice, or what is due."""
+"""Selection of the tasks of one run: those that are due, or those that an operator names."""
 
 import contextlib
 import datetime as dt
@@ -17,7 +17,7 @@ from agg_pipeline.settings import load_settings
 
 
 class SelectConfig(dg.Config):
-    """What one run works on. Everything is optional; a scheduled tick sets nothing."""
+    """Tasks and limits of one run. Every field is optional; a scheduled tick sets none."""
 
     symbols: list[str] | None = Field(
         default=None, description="Only these symbols. Default: every active asset of the environment."
@@ -25,26 +25,26 @@ class SelectConfig(dg.Config):
     timeframes: list[str] | None = Field(default=None, description="Only these of 5m, 15m, 1h, 4h, 1d. Default: all.")
     tasks: list[str] | None = Field(
         default=None,
-        description="Exactly these tasks, each as SYMBOL/timeframe, whether due or backing off. Default: what is due.",
+        description="Exactly these tasks, each as SYMBOL/timeframe, due or not. Default: the due tasks.",
     )
-    max_tasks: int | None = Field(default=None, ge=1, description="Tasks to take at most. Default: MAX_TASKS_PER_RUN.")
+    max_tasks: int | None = Field(default=None, ge=1, description="Most tasks to process. Default: MAX_TASKS_PER_RUN.")
     max_windows: int | None = Field(
-        default=None, ge=1, le=100_000, description="Windows to build per task. Default: MAX_WINDOWS_PER_TASK."
+        default=None, ge=1, le=100_000, description="Most windows to build per task. Default: MAX_WINDOWS_PER_TASK."
     )
     trigger: str | None = Field(
-        default=None, description="Name in ops_runlog. Default: cron for a schedule or sensor, else manual."
+        default=None, description="Trigger in ops_runlog. Default: cron for a schedule or sensor, else manual."
     )
     now_utc: str | None = Field(
         default=None,
-        description="Replay: ISO time with offset to take for now, e.g. 2026-01-05T10:01:00Z. Default: the "
-        "database's clock.",
+        description="Replay: the time to take for now, ISO with offset, e.g. 2026-01-05T10:01:00Z. Default: the clock "
+        "of the database.",
     )
 
 
 def select(
     context: dg.OpExecutionContext, config: SelectConfig, supabase: SupabaseResource, now: dt.datetime | None
 ) -> list[DueTask]:
-    """Open the run in ops_runlog and pick its tasks. Raises dg.Failure that says why nothing could be picked."""
+    """Open the run in ops_runlog and select its tasks. Raises dg.Failure with the reason if it cannot."""
     settings, gateway = load_settings(), supabase.gateway
     try:
         gateway.check_contract()
@@ -69,26 +69,26 @@ def select(
                 )
             gateway.checkpoint(context.run_id, "selected_due_tasks", {"task_count": len(tasks)})
     except GatewayError as exc:
-        # No retry heals a wrong key, and nobody looks for one behind a word like "transient".
-        about = (
-            "Somebody has to change a setting: nothing was selected."
+        # A wrong key counts as transient, as in the predecessor, but no retry heals it: the message says so.
+        summary = (
+            "No task was selected, and a setting has to be changed."
             if exc.is_configuration
-            else "Nothing was selected."
+            else "No task was selected."
         )
-        raise dg.Failure(f"{about} {exc}", allow_retries=False) from None
+        raise dg.Failure(f"{summary} {exc}", allow_retries=False) from None
     return tasks
 
 
 def trigger_of(context: dg.OpExecutionContext) -> str:
-    """cron if a schedule or sensor started the run, manual if a person did, unless its config names another trigger."""
+    """Trigger for ops_runlog: that of the run config, else cron if a schedule or sensor started it, else manual."""
     ops: Any = context.run.run_config.get("ops", {})
     chosen: str | None = ops.get("select_due", {}).get("config", {}).get("trigger")
     automatic = {"dagster/schedule_name", "dagster/sensor_name"} & context.run.tags.keys()
     return chosen or ("cron" if automatic else "manual")
 
 
-def replayed(now_utc: str | None) -> dt.datetime | None:
-    """The time that a replay takes for now; None for a live run. Raises dg.Failure if it is no time with an offset."""
+def parse_now(now_utc: str | None) -> dt.datetime | None:
+    """Time that a replay takes for now; None for a live run. Raises dg.Failure if it is no time with an offset."""
     if now_utc is None:
         return None
     with contextlib.suppress(ValueError):
@@ -96,5 +96,5 @@ def replayed(now_utc: str | None) -> dt.datetime | None:
         if now.tzinfo is not None:
             return now.astimezone(dt.UTC)
     raise dg.Failure(
-        f"now_utc={now_utc!r} is no time with an offset; write it as 2026-01-05T10:01:00Z.", allow_retries=False
+        f"now_utc={now_utc!r} is not a time with an offset; write it as 2026-01-05T10:01:00Z.", allow_retries=False
     )

@@ -1,25 +1,25 @@
-"""Tags that runs carry: how one part of the project knows the runs of another."""
+"""Names of run tags. Dagster stores them with each run, so they must not change."""
 
 ENVIRONMENT = "agg/environment"
-"""Environment of a run, dev, test, stage or prod: one Dagster instance may serve all four."""
+"""Environment of the run: dev, test, stage or prod. One Dagster instance may serve all four."""
 
 TICK = "agg/tick"
-"""Set on ticks, to the environment: dagster.yaml lets one run per value work at a time."""
+"""Environment of a tick; dagster.yaml limits the ticks of an environment to one at a time."""
 
 SLOT = "agg/slot"
-"""Time that the schedule launched a tick for, ISO, UTC."""
+"""Minute for which the schedule launched the tick, ISO, UTC."""
 
 WINDOWS = "agg/windows"
-"""How many windows a tick built."""
+"""Number of windows that the tick processed."""
 
 PROGRESS = "agg/progress"
-"""How far a backfill is."""
+"""Progress of the backfill in percent."""
 
 ATTEMPT = "agg/attempt"
-"""Which attempt at its tasks a rerun is: the run that failed first was attempt 1."""
+"""Number of the attempt, counted from 1 for the first run that failed."""
 
 ROOT = "agg/root"
 """Run id of attempt 1."""
 
 RERUN_OF = "agg/rerun_of"
-"""Run id of the attempt before."""
+"""Run id of the previous attempt."""

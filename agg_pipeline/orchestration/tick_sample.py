@@ -1,6 +1,6 @@
-"""What a tick looks at beside its work: how its tasks stand, and a sample of what it wrote.
+"""What a tick reads after its work: metrics of its tasks, and a sample of its new bars, which it checks.
 
-All of it is bounded, however much a tick did: two reads for the figures, one small page of bars for the checks.
+Bounded however much the tick did: two calls for the metrics, one small page of bars for the checks.
 """
 
 import datetime as dt
@@ -21,72 +21,74 @@ from agg_pipeline.quality.check_results import CURRENT_STATE_CHECKS
 from agg_pipeline.quality.task_checks import check_health, check_lag
 
 MAX_SYMBOLS = 50
-"""Symbols of a tick whose lag and quality are read."""
+"""Most symbols of a tick whose metrics are read."""
 
-SAMPLE = dt.timedelta(hours=1)
-"""A sample reaches back from the newest window for so long, or for the longest timeframe in it."""
+SAMPLE_LENGTH = dt.timedelta(hours=1)
+"""Least length of a sample; a sample holds at least one window of its longest timeframe."""
 
 _DAY = dt.timedelta(days=1)
-_MAX_DAYS = 7  # between the newest windows of a tick's timeframes
+_MAX_DAYS = 7  # from the oldest to the newest window whose day is read
 
 
 @dataclass(frozen=True)
-class Figures:
-    """How the tasks of a tick stand after it."""
+class TickMetrics:
+    """Health of the tasks of a tick after it, and their bars by quality on the days of the newest windows."""
 
     health: Sequence[TaskHealth] = ()
     days: Sequence[DayOfBars] = ()
 
-    def lag(self, timeframe: str) -> int | None:
-        """The most windows that a task is behind its source; None if none was looked at."""
+    def backlog(self, timeframe: str) -> int | None:
+        """Largest backlog of a task of the timeframe, in windows; None if no such task was read."""
         return max((task.backlog_windows or 0 for task in self.health if task.timeframe == timeframe), default=None)
 
     def day(self, timeframe: str, day: dt.date) -> DayOfBars | None:
         return next((one for one in self.days if (one.timeframe, one.day) == (timeframe, day)), None)
 
 
-def read_figures(gateway: AggGateway, outcomes: Sequence[TaskOutcome], totals: Sequence[TimeframeTotals]) -> Figures:
-    """Lag of the tasks, and bars by quality on the days of the newest windows. Raises GatewayError."""
+def read_metrics(
+    gateway: AggGateway, outcomes: Sequence[TaskOutcome], totals: Sequence[TimeframeTotals]
+) -> TickMetrics:
+    """Read the metrics of a tick. Raises GatewayError."""
     symbols = list(dict.fromkeys(outcome.symbol for outcome in outcomes))[:MAX_SYMBOLS]
     newest = [total.newest_window_utc for total in totals if total.newest_window_utc is not None]
     if not newest:
-        return Figures()
-    ran = {(outcome.symbol, outcome.timeframe) for outcome in outcomes}
-    health = [task for task in gateway.health(symbols) if (task.symbol, task.timeframe) in ran]
+        return TickMetrics()
+    tasks = {(outcome.symbol, outcome.timeframe) for outcome in outcomes}
+    health = [task for task in gateway.health(symbols) if (task.symbol, task.timeframe) in tasks]
     end = window_start(max(newest), Timeframe.D1) + _DAY
     begin = max(window_start(min(newest), Timeframe.D1), end - _MAX_DAYS * _DAY)
-    return Figures(health, gateway.bars_by_day(symbols, begin, end))
+    return TickMetrics(health, gateway.bars_by_day(symbols, begin, end))
 
 
 def sample_checks(
-    gateway: AggGateway, outcomes: Sequence[TaskOutcome], figures: Figures, *, seed: str
+    gateway: AggGateway, outcomes: Sequence[TaskOutcome], metrics: TickMetrics, *, seed: str
 ) -> list[dg.AssetCheckEvaluation]:
-    """Check the lag of all tasks and, unless there is a backlog, the newest bars of one symbol.
+    """Check lag and health of all tasks and, unless there is a backlog, the newest bars of one symbol.
 
-    With a backlog the next tick starts at once, and should not wait for this.
+    With a backlog the next tick starts at once and must not wait for the check of a sample.
 
     Args:
-        seed: chooses the symbol; of another run it chooses another.
+        seed: of the random choice of the symbol.
     Raises:
         GatewayError: the bars could not be read.
     """
-    results = [result for task in figures.health for result in (check_lag(task), check_health(task))]
-    found = list(evaluations(results, f"{len(figures.health)} tasks of this tick"))
-    looked_at = {task.symbol for task in figures.health}
-    built = [o for o in outcomes if o.symbol in looked_at and o.result and o.result.windows_processed]
+    results = [result for task in metrics.health for result in (check_lag(task), check_health(task))]
+    found = list(evaluations(results, f"{len(metrics.health)} tasks of this tick"))
+    symbols = {task.symbol for task in metrics.health}
+    built = [o for o in outcomes if o.symbol in symbols and o.result and o.result.windows_processed]
     if not built or any(outcome.result and outcome.result.has_more for outcome in outcomes):
         return found
     from agg_pipeline.quality.checks import check_bars
 
     symbol = random.Random(seed).choice(sorted({outcome.symbol for outcome in built}))  # noqa: S311 - no secret
-    own = {o.timeframe: o.result.frontier for o in built if o.symbol == symbol and o.result and o.timeframe in LADDER}
-    longest = max(map(Timeframe, own), key=lambda timeframe: timeframe.minutes)
-    end = max(frontier for frontier in own.values() if frontier is not None)
-    begin = window_start(end, longest) - max(SAMPLE, longest.length)
-    checked = check_bars(
-        gateway, symbol, begin=begin, end=end, timeframes=own, health=[t for t in figures.health if t.symbol == symbol]
-    )
-    said = f"a sample, {symbol} from {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"
-    return found + list(
-        evaluations((one for one in checked if one.check not in CURRENT_STATE_CHECKS and one.checked), said)
-    )
+    frontiers = {
+        o.timeframe: o.result.frontier for o in built if o.symbol == symbol and o.result and o.timeframe in LADDER
+    }
+    longest = max(map(Timeframe, frontiers), key=lambda timeframe: timeframe.minutes)
+    end = max(frontier for frontier in frontiers.values() if frontier is not None)
+    begin = window_start(end, longest) - max(SAMPLE_LENGTH, longest.length)
+    health = [task for task in metrics.health if task.symbol == symbol]
+    checked = check_bars(gateway, symbol, begin=begin, end=end, timeframes=frontiers, health=health)
+    of_bars = [one for one in checked if one.check not in CURRENT_STATE_CHECKS and one.checked]
+    scope = f"a sample, {symbol} from {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"
+    return found + list(evaluations(of_bars, scope))

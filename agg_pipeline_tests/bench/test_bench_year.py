@@ -8,7 +8,7 @@ import dagster as dg
 import psycopg
 import pytest
 
-from agg_pipeline.aggregation.backfill import fill
+from agg_pipeline.aggregation.backfill import backfill_symbol
 from agg_pipeline.definitions import build_definitions
 from agg_pipeline.embedded import Stack
 from agg_pipeline.market.timeframes import LADDER
@@ -68,7 +68,7 @@ def test_a_year_in_one_run_against_plain_sql(stack: Stack, report: Report, monke
 
         def by_fill(symbol: str) -> float:
             began = time.perf_counter()
-            done = fill(gateway, symbol, list(LADDER), BEGIN, END, settings=load_settings(), owner="bench")
+            done = backfill_symbol(gateway, symbol, list(LADDER), BEGIN, END, settings=load_settings(), owner="bench")
             spent = time.perf_counter() - began
             assert done.failed is None, done.failed
             opened.settle()

@@ -80,9 +80,9 @@ def test_bars_that_are_built_cannot_be_loaded() -> None:
     ("days", "said"),
     [
         (("2026-01-05", "2026-01-04"), "--to 2026-01-04 is before --from 2026-01-05"),
-        (("1999-01-01", "1999-01-02"), "--from 1999-01-01 is before 2025-07-01, the first day that can be picked"),
-        (("soon", "2026-01-04"), "--from soon is no day"),
-        (("2026-01-05", "2026-01-06"), "nothing runs in .agg_pipeline. Start it with `agg-pipeline up`, or give --ui"),
+        (("1999-01-01", "1999-01-02"), "--from 1999-01-01 is before 2025-07-01, the first day of backfills"),
+        (("soon", "2026-01-04"), "--from soon is not a date"),
+        (("2026-01-05", "2026-01-06"), "nothing runs in .agg_pipeline. Start it with `agg-pipeline up`, or pass --ui"),
     ],
 )
 def test_a_backfill_that_cannot_be_is_one_line(days: tuple[str, str], said: str) -> None:

@@ -84,20 +84,20 @@ def sensor(
 
 
 def test_each_change_is_told_once(sensor: Sensor, webhook: Webhook, clean: psycopg.Connection) -> None:
-    assert "Nothing new; 0 of 5 tasks" in sensor.ask()
+    assert "No change; 0 of 5 tasks" in sensor.ask()
     alter_task(clean, "EURUSD", "5m", hard_fail_streak=1, last_error="boom")
     alter_task(clean, "EURUSD", "1h", status="disabled", hard_fail_streak=3)
-    assert "Told: agg_pipeline: 2 to look at" in sensor.ask()
+    assert "Sent: agg_pipeline: 2 need an operator" in sensor.ask()
     assert webhook.take() == [
-        "agg_pipeline: 2 to look at\nEURUSD/5m is failed: 1 failure at the window of 2026-01-05 00:00\n"
+        "agg_pipeline: 2 need an operator\nEURUSD/5m is failed: 1 failure at the window of 2026-01-05 00:00\n"
         "EURUSD/1h is disabled: stopped after 3 failures in a row"
     ]
-    assert "Nothing new; 2 of 5" in sensor.ask()
+    assert "No change; 2 of 5" in sensor.ask()
     alter_task(clean, "EURUSD", "5m", hard_fail_streak=0)
     clean.execute("select agg_pause_task('EURUSD', '1h', 'known', 'ann')")
     alter_task(clean, "EURUSD", "1h", status="idle")
     sensor.ask()
-    assert webhook.take() == ["agg_pipeline: 1 well again\nEURUSD/5m is well again, waiting for data"]
+    assert webhook.take() == ["agg_pipeline: 1 recovered\nEURUSD/5m has recovered: waiting for data"]
     sensor.ask()
     assert webhook.take() == []
 
@@ -105,7 +105,7 @@ def test_each_change_is_told_once(sensor: Sensor, webhook: Webhook, clean: psyco
 def test_what_could_not_be_sent_is_sent_again(sensor: Sensor, webhook: Webhook, clean: psycopg.Connection) -> None:
     alter_task(clean, "EURUSD", "5m", stall_streak=2)
     webhook.status = 500
-    assert "1 of ALERT_URLS did not take the message" in sensor.ask()
+    assert "1 of ALERT_URLS did not accept the message" in sensor.ask()
     webhook.take()
     webhook.status = 200
     sensor.ask()
@@ -125,12 +125,12 @@ def test_a_database_that_is_gone_is_told_and_so_is_its_return(
         sensor.ask()
         sensor.ask()
         (message,) = webhook.take()
-        assert message.startswith("agg_pipeline: the database cannot be asked\nagg_health failed: 42501 ")
+        assert message.startswith("agg_pipeline: the database cannot be reached\nagg_health failed: 42501 ")
     finally:
         clean.execute("grant execute on function agg_health to service_role")
     sensor.ask()
-    assert webhook.take() == ["agg_pipeline: the database answers again\nNothing else is new."]
-    assert "Nothing new; 1 of 5" in sensor.ask()
+    assert webhook.take() == ["agg_pipeline: the database can be reached again\nNo other change."]
+    assert "No change; 1 of 5" in sensor.ask()
 
 
 def test_without_addresses_it_is_off(monkeypatch: pytest.MonkeyPatch) -> None:

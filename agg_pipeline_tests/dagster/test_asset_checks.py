@@ -11,7 +11,7 @@ import pytest
 
 from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.market.timeframes import Timeframe
-from agg_pipeline.orchestration.backfill_inspection import inspect_range, spans
+from agg_pipeline.orchestration.backfill_inspection import inspect_range, ranges_to_check
 from agg_pipeline_tests.dagster.test_backfill import BEGIN, TIMEFRAMES, backfill, three_days
 from agg_pipeline_tests.dagster.test_job import four_hours, run
 
@@ -156,7 +156,7 @@ def test_a_long_range_is_read_in_part_and_says_so(one_gateway: AggGateway, clean
     ],
 )
 def test_what_is_read_lies_apart_within_the_range_and_ends_with_it(days: int, symbols: int, read: int) -> None:
-    parts = spans(BEGIN, BEGIN + days * DAY, symbols)
+    parts = ranges_to_check(BEGIN, BEGIN + days * DAY, symbols)
     assert sum((end - begin) // DAY for begin, end in parts) == read
     assert parts[-1][1] == BEGIN + days * DAY
     assert parts[0][0] == BEGIN or len(parts) == 1

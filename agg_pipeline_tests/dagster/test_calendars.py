@@ -40,7 +40,7 @@ def test_the_job_fills_what_is_followed_and_the_schedule_rests_then(
     assert stored > 1900
     resting = evaluated(defs)
     assert isinstance(resting, dg.SkipReason)
-    assert resting.skip_message == "The sessions of all calendars in use are fresh."
+    assert resting.skip_message == "The sessions of all calendars in use are up to date."
 
 
 def test_a_change_of_known_sessions_is_logged(

@@ -205,7 +205,7 @@ def test_a_replay_at_no_time_is_refused(
 ) -> None:
     result = run(defs, instance, now_utc=now_utc)
     assert not result.success
-    assert f"now_utc='{now_utc}' is no time with an offset" in failure(result).description
+    assert f"now_utc='{now_utc}' is not a time with an offset" in failure(result).description
 
 
 def test_a_wrong_key_is_said_to_be_a_setting(
@@ -217,6 +217,6 @@ def test_a_wrong_key_is_said_to_be_a_setting(
     settings_of_the_stack.setenv("SUPABASE_SERVICE_ROLE_KEY", wrong)
     result = run(build_definitions(), instance)
     said = failure(result).description
-    assert said.startswith("Somebody has to change a setting: nothing was selected.")
+    assert said.startswith("No task was selected, and a setting has to be changed.")
     assert "set SUPABASE_SERVICE_ROLE_KEY" in said
     assert wrong not in said

@@ -48,7 +48,7 @@ def test_a_tick_builds_what_is_due_and_prints_a_line_per_timeframe(
     done = tick(environment, tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[:2] == [
-        "12 5m bars written by 1 task in PROD.", "4 15m bars written by 1 task in PROD.",
+        "12 5m bars written in PROD (tasks: 1).", "4 15m bars written in PROD (tasks: 1).",
     ]  # fmt: skip
     assert done.stderr == ""
     assert assert_equals_oracle(hour)["EURUSD", "5m"] == 12
@@ -64,7 +64,7 @@ def test_the_database_may_be_named_in_a_file(
     lines = [f"{name}={environment.pop(name)}" for name in stack.environment()]
     (tmp_path / ".env").write_text("\n".join(lines))
     done = tick(environment, tmp_path, "--timeframe", "5m")
-    assert (done.returncode, done.stdout) == (0, "12 5m bars written by 1 task in PROD.\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "12 5m bars written in PROD (tasks: 1).\n"), done.stderr
 
 
 def test_a_failed_run_is_one_line(environment: dict[str, str], hour: psycopg.Connection, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from agg_pipeline.definitions import build_definitions
-from agg_pipeline.orchestration.ops import FAILED_TASKS, LINES_SHOWN
+from agg_pipeline.orchestration.ops import FAILED_TASKS, MAX_LINES
 from agg_pipeline_tests.sql.helpers import at, scalar
 
 TASKS = 10_000
@@ -54,5 +54,5 @@ def test_three_poisoned_tasks_of_ten_thousand(
     # A row of the event log takes milliseconds to write: their number must not grow with the tasks.
     assert len(instance.all_logs(result.run_id)) < 400
     longest = max(len(entry.user_message) for entry in instance.all_logs(result.run_id))
-    assert longest < 200 * LINES_SHOWN
+    assert longest < 200 * MAX_LINES
     assert spent_s < 120, "a task that breaks must not make all others go one by one"

@@ -12,7 +12,7 @@ from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline_tests.sql.helpers import at, put, rows
 
 CALLS_OF_A_TICK = "agg_pipeline.orchestration.selection.named_tasks"
-CALLS_OF_A_BACKFILL = "agg_pipeline.orchestration.assets.fill"
+CALLS_OF_A_BACKFILL = "agg_pipeline.orchestration.assets.backfill_symbol"
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_a_backfill_that_cannot_list_its_symbols_closes_its_row(
 ) -> None:
     result = backfill(defs, instance)
     (failed,) = [e for e in result.all_events if e.event_type == dg.DagsterEventType.STEP_FAILURE]
-    assert failed.step_failure_data.user_failure_data.description.startswith("The backfill did not begin. agg_health ")
+    assert failed.step_failure_data.user_failure_data.description.startswith("The backfill did not start. agg_health ")
     row = the_row(hour)
     assert (row["status"], row["is_closed"]) == ("failed", True)
     assert row["stats"]["error"].startswith("agg_health failed: ")
@@ -93,7 +93,7 @@ def test_a_warning_keeps_its_traceback_at_level_debug(
     defs: dg.Definitions, instance: dg.DagsterInstance, hour: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a run reads for its asset pages only: a failure there is a warning."""
-    monkeypatch.setattr("agg_pipeline.orchestration.ops.read_figures", break_off)
+    monkeypatch.setattr("agg_pipeline.orchestration.ops.read_metrics", break_off)
     result = run_job(defs, instance, now_utc="2026-01-05T10:01:00Z")
     assert result.success
     logged = instance.all_logs(result.run_id)

@@ -53,7 +53,7 @@ def test_a_tick_at_work_is_a_reason_to_skip(
 ) -> None:
     run_id = defs.resolve_job_def("agg_master").execute_in_process(instance=stored_instance).run_id
     rewrite_run(stack, run_id, status="STARTED")
-    assert f"Run {run_id[:8]} is still at work" in (evaluate(defs, stored_instance).skip_message or "")
+    assert f"Run {run_id[:8]} is still running" in (evaluate(defs, stored_instance).skip_message or "")
 
 
 def test_another_environments_tick_is_none(
@@ -67,7 +67,7 @@ def test_another_environments_tick_is_none(
     rewrite_run(stack, run_id, status="STARTED")
     settings_of_the_stack.setenv("ENV_NAME", "dev")
     message = evaluate(build_definitions(), stored_instance).skip_message or ""
-    assert "still at work" not in message
+    assert "still running" not in message
 
 
 def test_a_database_that_does_not_answer_makes_the_schedule_red(
@@ -76,7 +76,7 @@ def test_a_database_that_does_not_answer_makes_the_schedule_red(
     settings_of_the_stack.setenv("SUPABASE_URL", "http://127.0.0.1:9")
     with pytest.raises(dg.DagsterError) as red:
         evaluate(build_definitions(), stored_instance)
-    assert "Could not look up what is due. " in str(red.value.__cause__)
+    assert "The due tasks could not be read. " in str(red.value.__cause__)
     assert "no answer from http://127.0.0.1:9" in str(red.value.__cause__)
 
 

@@ -160,7 +160,7 @@ def test_what_an_ended_run_holds_is_freed_and_its_row_closed(
     assert rows(poisoned, "select status, stats from ops_runlog") == [expected]
     assert rows(poisoned, "select status::text from quality_workerhealth") == [{"status": health}]
     assert rows(poisoned, "select array_agg(code) as codes from ops_issues") == [{"codes": issues}]
-    assert "No ended run holds anything" in str(ask(defs, stored_instance, "release_leases"))
+    assert "No ended run is open or holds a lease" in str(ask(defs, stored_instance, "release_leases"))
 
 
 def test_a_lease_that_came_when_its_run_had_ended_is_freed_and_the_row_stays(

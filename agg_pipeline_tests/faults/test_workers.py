@@ -10,7 +10,7 @@ from multiprocessing.process import BaseProcess
 
 import pytest
 
-from agg_pipeline.aggregation.execution import work_on
+from agg_pipeline.aggregation.execution import execute_unit
 from agg_pipeline.aggregation.outcomes import TaskOutcome
 from agg_pipeline.aggregation.selection import WorkUnit
 from agg_pipeline.settings import load_settings
@@ -98,7 +98,7 @@ def test_a_hundred_ticks_at_once(world: World) -> None:
             all_there.wait()
             tasks = gateway.due_tasks("PROD", now=world.now, limit=20, stale_seconds=900)
             unit = WorkUnit(tasks=tuple(tasks), max_windows=1000)
-            outcomes = work_on(unit, gateway, settings, now=world.now, owner=f"tick {n}") if tasks else []
+            outcomes = execute_unit(unit, gateway, settings, now=world.now, owner=f"tick {n}") if tasks else []
             held = [o for o in outcomes if o.lease_token is not None]
             finished = gateway.finish([o.to_finish() for o in held], now=world.now, hard_limit=3) if held else []
             assert all(f.success for f in finished), finished

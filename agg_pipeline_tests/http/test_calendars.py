@@ -48,14 +48,14 @@ def test_a_proposed_calendar_makes_bars_complete(target: None, clean: psycopg.Co
     settle(clean, "2026-01-10T12:00")
     day = "select expected_candles from derived_data_bars where timeframe = '1d' and deleted_at is null"
     assert scalar(clean, day) == 24
-    assert "EURUSD is FX and is taken to trade around the clock" in run("calendars").stdout
+    assert "EURUSD is FX but follows 24x7" in run("calendars").stdout
 
     result = run("calendar", "EURUSD", "fx_24x5")
     assert (result.exit_code, "EURUSD follows fx_24x5; the next ticks rebuild" in result.stdout) == (0, True)
     settle(clean, "2026-01-10T12:00")
     assert scalar(clean, day) == 22
     told = run("calendars").stdout
-    assert "taken to trade" not in told
+    assert "but follows 24x7" not in told
     assert "1990-01-01" in told
 
     result = run("gaps", "EURUSD", "--from", "2026-01-09", "--to", "2026-01-11", "--closed")
@@ -71,7 +71,7 @@ def test_a_plan_shows_the_changes_and_writes_nothing(target: None, clean: psycop
     register(clean, "EURUSD")
     clean.execute("update core_asset_registry_all set trading_calendar = 'fx_24x5'")
     result = run("calendars")
-    assert "Nothing was written; repeat with --apply" in result.stdout
+    assert "Nothing was changed; repeat with --apply" in result.stdout
     assert scalar(clean, "select count(*) from trading_sessions") == 0
     assert run("calendars", "--apply").exit_code == 0
     clean.execute(
@@ -89,9 +89,9 @@ def test_a_plan_shows_the_changes_and_writes_nothing(target: None, clean: psycop
     [
         (["calendar", "EURUSD", "NYSX"], "has no calendar NYSX. Use 24x7, fx_24x5 or one of"),
         (["calendar", "NOBODY", "24x7"], "unknown symbol: NOBODY"),
-        (["calendar", "EURUSD", "24x7", "--from", "soon"], "is no day"),
+        (["calendar", "EURUSD", "24x7", "--from", "soon"], "is not a date"),
         (["calendars", "24x7"], "has no calendar 24x7"),
-        (["gaps", "NOBODY"], "There is no task NOBODY"),
+        (["gaps", "NOBODY"], "There are no tasks of NOBODY"),
         (["gaps", "EURUSD", "--from", "2026-01-05", "--to", "2026-01-04"], "is not before --to"),
     ],
 )

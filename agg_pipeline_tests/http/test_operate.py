@@ -25,21 +25,22 @@ def run(*arguments: str) -> Result:
 def test_a_pause_holds_until_it_is_resumed(database: psycopg.Connection) -> None:
     assert (
         run("pause", "EURUSD", "5m", "--reason", "bad feed", "--by", "ann").stdout
-        == "EURUSD: 1 task paused until resumed.\n"
+        == "EURUSD is paused until resumed (tasks: 1).\n"
     )
     assert (state(database, "EURUSD", "5m")["pause_reason"], state(database, "EURUSD", "5m")["paused_by"]) == (
         "bad feed", "ann",
     )  # fmt: skip
     assert "paused" in run("status", "EURUSD").stdout
     alter_task(database, "EURUSD", "1h", status="disabled", hard_fail_streak=3)
-    assert run("resume", "EURUSD").stdout == "EURUSD: 5 tasks may run again.\n"
+    assert run("resume", "EURUSD").stdout == "EURUSD may run again (tasks: 5).\n"
     assert "paused" not in run("status", "EURUSD").stdout
     assert state(database, "EURUSD", "1h")["status"] == "idle"
 
 
 def test_a_pause_that_is_over_is_not_shown(database: psycopg.Connection) -> None:
     assert (
-        run("pause", "EURUSD", "--until", "2100-01-01").stdout == "EURUSD: 5 tasks paused until 2100-01-01 00:00 UTC.\n"
+        run("pause", "EURUSD", "--until", "2100-01-01").stdout
+        == "EURUSD is paused until 2100-01-01 00:00 UTC (tasks: 5).\n"
     )
     database.execute("update data_agg_state set paused_until_utc = now()")
     assert "paused" not in run("status", "EURUSD").stdout
@@ -50,7 +51,7 @@ def test_an_invalid_pause_is_refused_in_one_line(database: psycopg.Connection) -
         (["NOPE"], "there is no task NOPE"),
         (["EURUSD", "7m"], "unknown timeframe '7m'"),
         (["EURUSD", "--until", "2020-01-01"], "is over before it begins"),
-        (["EURUSD", "--until", "soon"], "--until soon is no time"),
+        (["EURUSD", "--until", "soon"], "--until soon is not a time"),
     ):
         result = run("pause", *arguments)
         assert (result.exit_code, result.stderr.count("\n")) == (1, 1), result.output

@@ -89,8 +89,10 @@ def test_explain_shows_sources_and_revisions_of_a_window(database: psycopg.Conne
     assert "one of the next ticks builds it again" in said("explain", "EURUSD", "5m", "2026-01-05T09:30")
     put(database, "EURUSD", "11:00", 1)
     assert "builds it again" not in said("explain", "EURUSD", "5m", "2026-01-05T11:00"), "it was never built"
-    assert "There is no task EURUSD/1m" in refused("explain", "EURUSD", "1m", "2026-01-05")
-    assert "WINDOW soon is no time" in refused("explain", "EURUSD", "5m", "soon")
+    assert "There is no 1m task of EURUSD. There are: EURUSD/5m, EURUSD/15m, " in refused(
+        "explain", "EURUSD", "1m", "2026-01-05"
+    )
+    assert "WINDOW soon is not a time" in refused("explain", "EURUSD", "5m", "soon")
 
 
 @pytest.mark.parametrize(("suffix", "starts"), [("html", b"<!doctype html>"), ("svg", b"<svg"), ("png", b"\x89PNG")])
@@ -107,8 +109,8 @@ def test_chart_draws_bars_and_gaps(database: psycopg.Connection, suffix: str, st
 
 def test_chart_of_raw_bars_and_of_nothing(database: psycopg.Connection) -> None:
     assert said("chart", "EURUSD", "1m") == "EURUSD-1m.html: 82 bars, 2 gaps."
-    assert "is none of .html, .svg, .png" in refused("chart", "EURUSD", "5m", "--out", "chart.jpg")
-    assert "There is no folder nowhere" in refused("chart", "EURUSD", "5m", "--out", "nowhere/chart.png")
+    assert "does not end in one of .html, .svg, .png" in refused("chart", "EURUSD", "5m", "--out", "chart.jpg")
+    assert "The folder nowhere does not exist" in refused("chart", "EURUSD", "5m", "--out", "nowhere/chart.png")
     assert "There are no 1d bars of EURUSD" in refused("chart", "EURUSD", "1d")
     assert "There are no tasks of NOPE" in refused("chart", "NOPE", "1d")
     assert "is not 1 to 20,000 5m windows" in refused("chart", "EURUSD", "5m", "--from", "2020-01-01")
@@ -129,7 +131,7 @@ def test_logs_list_runs_task_by_task(
     gateway = open_gateway(stack, direct=True)
     good: tuple[str, dict[str, object]] = ("EURUSD/5m", {"outcome": "success", "error": None, "bars": 12, "windows": 0})
     bad: tuple[str, dict[str, object]] = ("GBPUSD/5m", {"outcome": "hard", "error": "22003 [out] of range"})
-    assert said("logs").startswith("No run is noted in ops_runlog")
+    assert said("logs").startswith("There is no run in ops_runlog")
     first = log_run(gateway, good, success=True)
     assert said("logs", "--failed").startswith("Nothing failed in ops_runlog (newest 10 runs")
     lines = run("logs").stdout.splitlines()

@@ -75,7 +75,7 @@ def test_right_bars_have_no_differences(target: None, one_week: psycopg.Connecti
     result = run("verify", "--all")
     assert result.exit_code == 0, result.output
     source_bars = one_week.execute("select count(*) from data_bars").fetchone()[0]  # type: ignore[index]
-    said = f"{sum(counts.values()):,} bars of 2 symbols held against {source_bars:,} source bars"
+    said = f"{sum(counts.values()):,} bars of 2 symbols recomputed from {source_bars:,} source bars"
     assert said in result.stdout
     assert ": 0 differences." in result.stdout
 
@@ -126,7 +126,7 @@ def test_invalidated_windows_are_marked(target: None, one_week: psycopg.Connecti
     )
     one_week.execute("update derived_data_bars set low = low - 1 where timeframe = '4h' and ts_utc = '2026-01-07Z'")
     result = run("verify", "--all", "--symbol", "BTCUSD")
-    waiting = [line for line in result.stdout.splitlines() if line.endswith("(to be built again)")]
+    waiting = [line for line in result.stdout.splitlines() if line.endswith("(invalidated)")]
     assert result.exit_code == 1
     assert len(waiting) == 5, result.stdout
     assert "6 differences, 5 of them in windows that the next tick builds again" in result.stdout
@@ -148,7 +148,7 @@ def test_only_selected_bars_are_verified(target: None, one_week: psycopg.Connect
 def test_an_unknown_symbol_or_time_is_one_line(target: None, one_week: psycopg.Connection) -> None:
     for arguments, said in {
         ("verify", "--symbol", "NOPE"): "There are no tasks of NOPE. There are: BTCUSD, DE40.",
-        ("verify", "--from", "yesterday"): "--from yesterday is no time",
+        ("verify", "--from", "yesterday"): "--from yesterday is not a time",
         ("verify", "--timeframe", "7m"): "unknown timeframe '7m'; there are 1m, 5m",
         ("rebuild", "NOPE", "5m"): "There are no tasks of NOPE",
         ("rebuild", "DE40", "5m"): "there is no task DE40/5m",

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from agg_pipeline.aggregation.execution import work_on
+from agg_pipeline.aggregation.execution import execute_unit
 from agg_pipeline.aggregation.selection import WorkUnit
 from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.database.migrate import migrate
@@ -100,7 +100,9 @@ def test_they_work_at_the_same_time(stack: Stack, clean: psycopg.Connection) -> 
         fed.wait()
         while time.monotonic() < ends:
             due = gateway.due_tasks("PROD", now=LATER, limit=20, stale_seconds=900)
-            outcomes = work_on(WorkUnit(tasks=tuple(due), max_windows=100), gateway, settings, now=LATER, owner="ours")
+            outcomes = execute_unit(
+                WorkUnit(tasks=tuple(due), max_windows=100), gateway, settings, now=LATER, owner="ours"
+            )
             assert {o.kind for o in outcomes} <= {"success", "busy"}, outcomes
             if held := [o.to_finish() for o in outcomes if o.lease_token is not None]:
                 assert all(f.success for f in gateway.finish(held, now=LATER, hard_limit=3))

@@ -37,9 +37,9 @@ def test_a_run_shows_what_it_materialized(browser: Browser, tick: str) -> None:
     browser.wait_for_status("Success")
     browser.sees("Errored (0)")
     browser.sees(f"{len(WRITTEN)} assets", exact=True)
-    browser.filter_log("written by")
+    browser.filter_log("written in")
     for timeframe, bars in WRITTEN.items():
-        browser.sees(f"{bars} {timeframe} bars written by 3 tasks in PROD.")
+        browser.sees(f"{bars} {timeframe} bars written in PROD (tasks: 3).")
     links = browser.page.get_by_role("link", name="View Asset")
     expect(links).to_have_count(len(WRITTEN))
     browser.picture("run-success")
@@ -55,7 +55,7 @@ def test_an_asset_shows_the_figures_of_its_last_materialization(browser: Browser
     browser.picture("asset")
     browser.open_asset("bars_1h", "Events")
     browser.sees(tick[:8])
-    browser.sees("12 1h bars written by 3 tasks in PROD.")
+    browser.sees("12 1h bars written in PROD (tasks: 3).")
     browser.picture("asset-events")
 
 

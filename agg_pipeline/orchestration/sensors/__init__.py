@@ -1,7 +1,7 @@
-"""What follows a run: another tick while work is left, a rerun of what failed, the release of what a dead run holds.
+"""Sensors: another tick after a run while tasks are due, a rerun of failed tasks, release of leases, alerts.
 
-Each sensor reads the present state, not an event: what one evaluation misses, because the daemon was down or the
-database did not answer, the next one finds.
+Each sensor reads the current state, not events: if one evaluation fails because the daemon or the database was down,
+the next one finds the same work.
 
-Does not belong here: what a notification says and how it is sent (orchestration/notifications).
+Does not belong here: the text of a notification and how it is sent (orchestration/notifications).
 """

@@ -1,4 +1,4 @@
-"""The sensor catch_up: starts another tick while work is left over."""
+"""The sensor catch_up: starts another tick at once while tasks are due."""
 
 import traceback
 
@@ -12,40 +12,40 @@ from agg_pipeline.settings import Settings
 
 
 def build_catch_up_sensor(job: dg.JobDefinition, settings: Settings) -> dg.SensorDefinition:
-    """Sensor catch_up: after a run that got something done, the next one, if more is due than it could take."""
+    """Sensor catch_up: requests a run after each run that built windows, if tasks are still due."""
 
     @dg.sensor(
         name="catch_up",
         job=job,
         minimum_interval_seconds=5,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Starts another tick at once while due tasks are left over or a task has a backlog.",
+        description="Starts another tick at once while tasks are due or have a backlog.",
     )
     def catch_up(context: dg.SensorEvaluationContext, supabase: SupabaseResource) -> dg.RunRequest | dg.SkipReason:
         newest = context.instance.get_runs(tick_runs(job, settings), limit=1)
         if not newest:
-            return dg.SkipReason("There was no run yet.")
+            return dg.SkipReason("There has been no run yet.")
         run = newest[0]
         if not run.is_finished:
-            return dg.SkipReason(f"Run {run.run_id[:8]} is at work.")
+            return dg.SkipReason(f"Run {run.run_id[:8]} is running.")
         if context.cursor == run.run_id:
             return dg.SkipReason(f"No run since {run.run_id[:8]}; the schedule starts the next one.")
-        # A failed run too: one broken task must not hold up the backlog of the others.
+        # After a failed run too: one task that fails must not delay the backlog of the others.
         if run.status == dg.DagsterRunStatus.CANCELED or run.tags.get(tags.WINDOWS, "0") == "0":
             context.update_cursor(run.run_id)
             return dg.SkipReason(
-                f"Run {run.run_id[:8]} built no window; whatever is due now, another would not either."
+                f"Run {run.run_id[:8]} was canceled or built no window; another one is left to the schedule."
             )
         try:
-            left = supabase.can_get_on(stale_seconds=settings.running_stale_seconds)
+            is_more_due = supabase.has_runnable_tasks(stale_seconds=settings.running_stale_seconds)
         except GatewayError as exc:
             context.log.debug(traceback.format_exc())
-            return dg.SkipReason(f"Could not look up what is due. {exc}")
+            return dg.SkipReason(f"The due tasks could not be read. {exc}")
         context.update_cursor(run.run_id)
         return (
             dg.RunRequest(run_key=f"after-{run.run_id}")
-            if left
-            else dg.SkipReason("Nothing is left over that another run would get on with.")
+            if is_more_due
+            else dg.SkipReason("No task is due that another run could process.")
         )
 
     return catch_up

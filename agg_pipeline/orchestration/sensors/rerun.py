@@ -1,4 +1,4 @@
-"""The sensor rerun_failed_tasks: runs the tasks again that failed, and only those."""
+"""The sensor rerun_failed_tasks: runs the failed tasks of a run again, and only those."""
 
 import datetime as dt
 import traceback
@@ -19,28 +19,28 @@ _RERUN_WITHIN = dt.timedelta(hours=1)
 
 
 def build_rerun_sensor(job: dg.JobDefinition, settings: Settings) -> dg.SensorDefinition:
-    """Sensor rerun_failed_tasks: a run of just the tasks that failed, once their back-off in the database is over."""
+    """Sensor rerun_failed_tasks: requests a run of the failed tasks of a run when their back-off is over."""
 
     @dg.sensor(
         name="rerun_failed_tasks",
         job=job,
         minimum_interval_seconds=10,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Tries what failed in a run again, and only that, when its back-off is over; RERUN_MAX_ATTEMPTS "
-        "attempts at most, the first one included. Later ticks try it as well.",
+        description="Runs the failed tasks of a run again when their back-off is over, at most RERUN_MAX_ATTEMPTS "
+        "attempts, the first one included. Later ticks process them as well.",
     )
     def rerun_failed_tasks(
         context: dg.SensorEvaluationContext, supabase: SupabaseResource
     ) -> list[dg.RunRequest] | dg.SkipReason:
         candidates = list(_to_be_rerun(context.instance, job, settings))
         if not candidates:
-            return dg.SkipReason("No run of the last hour has failed tasks that were not tried again yet.")
+            return dg.SkipReason("No run of the last hour has failed tasks that were not run again.")
         try:
             with supabase.connect() as gateway:
                 ready = _ready(gateway, [task for _, _, tasks in candidates for task in tasks])
         except GatewayError as exc:
             context.log.debug(traceback.format_exc())
-            return dg.SkipReason(f"Could not look up the tasks that failed. {exc}")
+            return dg.SkipReason(f"The failed tasks could not be read. {exc}")
         reruns = []
         for run, attempt, tasks in candidates:
             root = run.tags.get(tags.ROOT, run.run_id)
@@ -52,7 +52,7 @@ def build_rerun_sensor(job: dg.JobDefinition, settings: Settings) -> dg.SensorDe
                         tags={tags.ROOT: root, tags.RERUN_OF: run.run_id, tags.ATTEMPT: str(attempt + 1)},
                     )
                 )
-        return reruns or dg.SkipReason("What failed backs off, was stopped by an operator, or works again.")
+        return reruns or dg.SkipReason("The failed tasks back off, are paused or disabled, or have recovered.")
 
     return rerun_failed_tasks
 
@@ -60,7 +60,7 @@ def build_rerun_sensor(job: dg.JobDefinition, settings: Settings) -> dg.SensorDe
 def _to_be_rerun(
     instance: dg.DagsterInstance, job: dg.JobDefinition, settings: Settings
 ) -> Iterator[tuple[dg.DagsterRun, int, list[str]]]:
-    """Failed runs, the newest first: which attempt each was, and those of its tasks that no newer one failed at."""
+    """Failed runs, newest first: the run, its attempt, and its failed tasks that did not fail in a newer run too."""
     since = dt.datetime.now(dt.UTC) - _RERUN_WITHIN
     failed = tick_runs(job, settings, statuses=[dg.DagsterRunStatus.FAILURE], updated_after=since)
     seen: set[str] = set()
@@ -75,16 +75,16 @@ def _to_be_rerun(
 
 
 def _failed_tasks(instance: dg.DagsterInstance, run_id: str) -> list[str]:
-    """What close_run named as failed; nothing if the run did not come so far: then the next tick takes up its tasks."""
+    """Failed tasks in the metadata of close_run; empty if the run ended before: they wait for the next tick."""
     for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
-        told = entry.get_dagster_event().step_failure_data.user_failure_data
-        if told is not None and FAILED_TASKS in told.metadata:
-            return [str(task) for task in cast("list[object]", told.metadata[FAILED_TASKS].value)]
+        failure = entry.get_dagster_event().step_failure_data.user_failure_data
+        if failure is not None and FAILED_TASKS in failure.metadata:
+            return [str(task) for task in cast("list[object]", failure.metadata[FAILED_TASKS].value)]
     return []
 
 
 def _ready(gateway: AggGateway, tasks: list[str]) -> set[str]:
-    """Those of the tasks that still fail and no longer back off, and that no operator has stopped."""
+    """Tasks of these that still fail, whose back-off is over, and that are enabled and not paused."""
     now = dt.datetime.now(dt.UTC)
     return {
         str(task)
