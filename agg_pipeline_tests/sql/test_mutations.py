@@ -94,7 +94,8 @@ MUTATIONS = {
         "m.timeframe, lower(run), upper(run))::public.agg_range",
         "m.timeframe, lower(run), lower(run) + interval '5 min')::public.agg_range"),
     "the log is kept after it was read": (
-        "delete from public.agg_dirty_ranges d\n     where d.ctid", "update public.agg_dirty_ranges d set reason = 'read'\n     where d.ctid"),
+        "delete from public.agg_dirty_ranges d\n     where d.ctid",
+        "update public.agg_dirty_ranges d set reason = 'read'\n     where d.ctid"),
     "the cursor goes one window too far": (
         "greatest(s.last_agg_bar_ts_utc, f.to_utc)", "greatest(s.last_agg_bar_ts_utc, f.to_utc + interval '5 min')"),
     "the level gate is open": (
