@@ -121,9 +121,8 @@ def tasks_of(
     """Tasks of these symbols, None or empty: of all; with ``timeframe`` only those. Raises CommandError."""
     tasks = gateway.health(symbols)
     if unknown := sorted(set(symbols or []) - {task.symbol for task in tasks}):
-        raise CommandError(
-            f"There are no tasks of {', '.join(unknown)}. There are: {_listed(sorted({t.symbol for t in gateway.health()}))}."
-        )
+        known = sorted({task.symbol for task in gateway.health()})
+        raise CommandError(f"There are no tasks of {', '.join(unknown)}. There are: {_listed(known)}.")
     if timeframe is None:
         return tasks
     if not (chosen := [task for task in tasks if task.timeframe == timeframe]):
