@@ -12,16 +12,17 @@ from typing import Self
 
 import psycopg
 import pytest
+from typer.testing import CliRunner, Result
 
+from agg_pipeline.cli import app
 from agg_pipeline.embedded import Stack
 from agg_pipeline.embedded.files import Layout
-from agg_pipeline.embedded.ports import answers_ok
 from agg_pipeline.embedded.supervisor.protocol import Status
 from agg_pipeline_tests.embedded.processes import children, listens, wait_until, wait_until_gone
 
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "agg-pipeline")
 DAGSTER = ["code-server", "webserver", "daemon"]
-PATIENCE_S = 900.0
+PATIENCE_S = 300.0  # a busy machine
 
 pytestmark = [
     pytest.mark.slow,
@@ -36,9 +37,8 @@ class Up:
         self.layout = Layout.of(root)
         self.lines: list[str] = []
         inherited = {n: v for n, v in os.environ.items() if not n.startswith(("SUPABASE_", "DAGSTER_", "ENV_NAME"))}
-        self.environment = inherited | environment
         self.process = subprocess.Popen(
-            [COMMAND, "up", "--root", str(root), "--port", "0"], env=self.environment, cwd=root.parent,
+            [COMMAND, "up", "--root", str(root), "--port", "0"], env=inherited | environment, cwd=root.parent,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read)
@@ -68,20 +68,12 @@ class Up:
         self._reader.join()
         return code
 
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Another command on the same folder, from another terminal."""
-        return subprocess.run(
-            [COMMAND, *arguments, "--root", str(self.layout.root)], env=self.environment, cwd=self.layout.root,
-            capture_output=True, text=True, timeout=PATIENCE_S, check=False,
-        )  # fmt: skip
+    def command(self, name: str) -> Result:
+        """Another command on the same folder, as from another terminal."""
+        return CliRunner().invoke(app, [name, "--root", str(self.layout.root)])
 
     def status(self) -> Status:
         return Status.load(self.layout.status)
-
-    def port(self) -> int:
-        """Port of the UI."""
-        (url,) = [line.split()[-1] for line in self.lines if line.startswith("Dagster UI")]
-        return int(url.rsplit(":", 1)[1])
 
     def kill_service(self, name: str) -> None:
         """kill -9 of a service, but not of its children; returns when it runs again or has been given up."""
@@ -110,6 +102,13 @@ class Up:
                 self.lines.append(line)
 
 
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("SUPABASE_URL", "SUPABASE_SERVICE_ROLE_KEY", "DAGSTER_POSTGRES_URL", "ENV_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
 def test_down_stops_an_up_that_is_still_starting_and_kill_9_of_up_leaves_nothing(tmp_path: Path) -> None:
     """Database, Dagster and the children of both; the data is there again afterwards."""
     root = tmp_path / "stack"
@@ -118,7 +117,7 @@ def test_down_stops_an_up_that_is_still_starting_and_kill_9_of_up_leaves_nothing
         wait_until(lambda: "code-server" in up.status().services)
         processes = up.processes()
         down = up.command("down")
-        assert (down.returncode, down.stdout) == (0, "Stopped.\n"), down.stderr
+        assert (down.exit_code, down.stdout) == (0, "Stopped.\n"), down.output
         wait_until_gone(processes)
         assert up.wait() == 0
         assert up.lines[-2:] == ["Stopping ...\n", "Stopped. Data stays in the folder.\n"]
@@ -127,11 +126,12 @@ def test_down_stops_an_up_that_is_still_starting_and_kill_9_of_up_leaves_nothing
         assert list(up.status().services) == ["postgres", "postgrest", *DAGSTER], "stopped in reverse order"
         assert {path.stem for path in up.layout.logs.iterdir()} == {"supervisor", *up.status().services}
         second = up.command("up")
-        assert (second.returncode, second.stdout.split(":")[0]) == (0, f"Already up, in process {up.process.pid}")
+        assert (second.exit_code, second.stdout.split(":")[0]) == (0, f"Already up, in process {up.process.pid}")
         wait_until(lambda: bool(children(up.status().services["code-server"].pid)))
         up.kill_service("code-server")  # its gRPC server is nobody's child now
         up.says("code-server ended by itself and was started again; see ")
-        processes, url = up.processes(), f"http://127.0.0.1:{up.port()}"
+        (url,) = [line.split()[-1] for line in up.lines if line.startswith("Dagster UI")]
+        processes = up.processes()
         assert len(processes) > 10
         up.process.kill()
         wait_until_gone(processes)
@@ -147,9 +147,6 @@ def test_a_service_that_keeps_ending_ends_up_with_its_name_and_log(
         up.says("Ctrl-C stops everything")
         assert list(up.status().services) == DAGSTER
         processes = up.processes()
-        up.kill_service("webserver")
-        up.says("webserver ended by itself and was started again; see ")
-        wait_until(lambda: answers_ok(up.port(), "/server_info"), PATIENCE_S)
         for _ in range(4):  # the first life is not a short one if the start took longer than a minute
             if (daemon := up.status().services.get("daemon")) and not daemon.given_up:
                 up.kill_service("daemon")
@@ -157,7 +154,6 @@ def test_a_service_that_keeps_ending_ends_up_with_its_name_and_log(
         (error,) = [line for line in up.lines if line.startswith("Error: ")]
         assert error.startswith(f"Error: daemon of {up.layout.root} ends again and again and was given up.")
         assert f"See {up.layout.log('daemon')}." in error
-        assert sum("daemon ended by itself and was started again" in line for line in up.lines) <= 3
         wait_until_gone(processes)
         planted = [stack.service_role_key, stack.dagster_dsn]
         kept = [*up.lines, *(path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file())]
