@@ -1,19 +1,15 @@
 """The definitions on the session's stack, and a Dagster instance of the test's own."""
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
-import psycopg
 import pytest
 from sqlalchemy import create_engine, text
 
 from agg_pipeline.definitions import build_definitions
 from agg_pipeline.embedded import Stack
-from agg_pipeline.embedded.dagster_services import dagster_services
-from agg_pipeline_tests.dagster.client import DagsterClient
 
 
 @pytest.fixture
@@ -52,30 +48,6 @@ def empty_storage(stack: Stack, home: Path) -> Iterator[dg.DagsterInstance]:
 def stored_instance(stack: Stack, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
     with empty_storage(stack, tmp_path / "home") as instance:
         yield instance
-
-
-@pytest.fixture(scope="package")  # not the session's: an idle daemon costs a tenth of a core
-def _client(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagsterClient]:
-    """All of Dagster, for all tests that need it: starting it takes longer than most of them."""
-    environment = stack.environment() | {"ENV_NAME": "prod", "TASKS_PER_STEP": "2"}
-    root = tmp_path_factory.mktemp("dagster")
-    with empty_storage(stack, root / "empty"):
-        pass
-    module = "agg_pipeline_tests.dagster.every_minute"
-    with dagster_services(root, environment, module=module) as services:
-        started = DagsterClient(services.url, services)
-        yield dataclasses.replace(started, at_first=started.started())
-
-
-@pytest.fixture
-def client(_client: DagsterClient, clean: psycopg.Connection) -> DagsterClient:
-    """All of Dagster on empty tables, the schedule stopped: what runs is what the test or a sensor starts.
-
-    Runs of earlier tests have ended and are not shown.
-    """
-    _client.stop_schedule("agg_every_5_minutes")
-    _client.wait(lambda: all(run.has_ended for run in _client.runs()), "the runs of earlier tests end")
-    return dataclasses.replace(_client, forgotten=frozenset(run.run_id for run in _client.runs()))
 
 
 def rewrite_run(stack: Stack, run_id: str, **columns: object) -> None:
