@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from agg_pipeline.database.gateway import AggGateway
+from agg_pipeline.embedded import Stack
 from agg_pipeline_tests.sql.helpers import at, put, rows
 
 CALLS_OF_A_TICK = "agg_pipeline.orchestration.selection.named_tasks"
@@ -101,3 +102,33 @@ def test_a_warning_keeps_its_traceback_at_level_debug(
     assert "planted row of the database" in warning.user_message
     (debug,) = [e for e in logged if e.level == logging.DEBUG and e.user_message.startswith("Traceback ")]
     assert "in break_off" in debug.user_message
+
+
+def test_a_traceback_at_level_debug_shows_no_key(
+    defs: dg.Definitions, instance: dg.DagsterInstance, hour: psycopg.Connection, stack: Stack
+) -> None:
+    """The database refuses a call with an error that repeats the headers of the request, the key among them."""
+    if stack.api_url is None:
+        pytest.skip(f"no PostgREST on this machine: {stack.api_missing}")
+    function = "agg_bars_by_day(text[], timestamptz, timestamptz)"
+    hour.execute(f"alter function {function} rename to agg_bars_by_day_of_this_version")
+    hour.execute(
+        """create function public.agg_bars_by_day(p_symbols text[], p_from_utc timestamptz, p_to_utc timestamptz)
+           returns jsonb language plpgsql security definer set search_path = '' as $$
+           begin raise exception 'refused with %', current_setting('request.headers', true); end $$;
+           grant execute on function public.agg_bars_by_day to service_role"""
+    )
+    try:
+        result = run_job(defs, instance, now_utc="2026-01-05T10:01:00Z")
+    finally:
+        hour.execute(f"drop function public.{function}")
+        hour.execute(
+            f"alter function {function.replace('agg_bars_by_day', 'agg_bars_by_day_of_this_version')} "
+            "rename to agg_bars_by_day"
+        )
+    assert result.success
+    logged = "\n".join(f"{entry.user_message}\n{entry.error_info}" for entry in instance.all_logs(result.run_id))
+    assert "refused with" in logged
+    assert "Traceback (most recent call last)" in logged
+    assert stack.service_role_key not in logged
+    assert stack.service_role_key.split(".")[-1] not in logged
