@@ -24,7 +24,7 @@ def migration(topic: Annotated[str, typer.Argument(help="What changes, as `healt
         try:
             apply_schemas(schemas)
         except psycopg.Error as exc:
-            raise CommandError(f"supabase/schemas: {str(exc).strip()} {' '.join(exc.__notes__)}") from None
+            raise CommandError(f"supabase/schemas, {exc.__notes__[-1]}: {str(exc).strip()}") from None
         migrate(stack.dsn)
         draft = draft_migration(stack.dsn, schemas)
         with psycopg.connect(schemas) as connection:

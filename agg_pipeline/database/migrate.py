@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 
+from agg_pipeline.database.fingerprints import PATH as FINGERPRINTS
 from agg_pipeline.database.fingerprints import load as load_fingerprints
 from agg_pipeline.database.gateway import CONTRACT
 
@@ -105,7 +106,7 @@ def migrate(
                 for migration in files:
                     on_apply(migration)
                     _apply(connection, migration, files)
-                _drop_overloads(connection)
+                _drop_overloads(connection, folder.parent / FINGERPRINTS.name)
             return files
         rows = connection.execute("select version, statements from supabase_migrations.schema_migrations")
         recorded: dict[str, list[str] | None] = dict(rows.fetchall())
@@ -157,9 +158,11 @@ def _make_way(connection: psycopg.Connection, text: str, files: Iterable[Migrati
             connection.execute(f"drop {kind} {names}".encode())
 
 
-def _drop_overloads(connection: psycopg.Connection) -> None:
+def _drop_overloads(connection: psycopg.Connection, of_this_version: Path) -> None:
     """Drop what has the name of a function of this version and other arguments: PostgREST could not choose."""
-    identities = list(load_fingerprints()["function"])
+    if not of_this_version.exists():  # migrations of somebody else
+        return
+    identities = list(load_fingerprints(of_this_version)["function"])
     connection.execute("select set_config('search_path', '', true)")
     found = connection.execute(
         "select format('%%I.%%I(%%s)', 'public', p.proname, oidvectortypes(p.proargtypes)) from pg_proc p "

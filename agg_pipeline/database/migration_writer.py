@@ -94,9 +94,7 @@ def draft_migration(before_dsn: str, after_dsn: str) -> Draft:
         and Fact("view", view) not in dropped
     }
     draft.statements += [empty_views[view] for view in sorted(emptied)]
-    for kind in ("view", "function"):  # one statement a kind, for they may need each other
-        if names := ", ".join(f"public.{fact.identity}" for fact in sorted(dropped) if fact.kind == kind):
-            draft.statements.append(f"drop {kind} if exists {names}")
+    draft.statements += _drops(dropped, wants)
     made = {d.fact for d in objects if d.after is not None}
     new = {fact for fact in made if fact in dropped or fact not in has}
     for kind, identity, definition, _ in definitions:
@@ -109,6 +107,25 @@ def draft_migration(before_dsn: str, after_dsn: str) -> Draft:
     draft.changed = [identity.partition("(")[0] for _, identity in sorted(dropped | made)]
     draft.changed = list(dict.fromkeys(draft.changed))
     return draft
+
+
+def _drops(dropped: set[Fact], wants: Catalogue) -> list[str]:
+    """One statement a kind, for the objects may need each other. Functions that are gone for good are apart: squawk
+    warns of them, since who calls them fails; those that are made anew it is told to leave out."""
+    names = {fact.identity.partition("(")[0] for fact in wants if fact.kind == "function"}
+    views = [fact.identity for fact in sorted(dropped) if fact.kind == "view"]
+    functions = [fact.identity for fact in sorted(dropped) if fact.kind == "function"]
+    anew = [identity for identity in functions if identity.partition("(")[0] in names]
+    gone = [identity for identity in functions if identity not in anew]
+    return [
+        f"{start} if exists {', '.join(f'public.{identity}' for identity in identities)}"
+        for start, identities in (
+            ("drop view", views),
+            ("-- squawk-ignore ban-drop-function\ndrop function", anew),
+            ("drop function", gone),
+        )
+        if identities
+    ]
 
 
 def _is_replaceable(difference: Difference) -> bool:

@@ -2,14 +2,17 @@
 
 import contextlib
 import datetime as dt
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import pglast
 import psycopg
 import pytest
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from agg_pipeline.database.schemas import SUPABASE
 from agg_pipeline.embedded import create_database
 
 Row = dict[str, Any]
@@ -256,6 +259,15 @@ def dirty(db: psycopg.Connection, symbol: str, timeframe: str) -> list[tuple[str
         [symbol, timeframe],
     ).fetchall()
     return [(clock(begin), clock(end)) for begin, end in found]
+
+
+def edited_schema(topic: str, old: str, new: str) -> str:
+    """The statements of a file of supabase/schemas that say ``old``, to be run with ``new`` instead."""
+    path = SUPABASE / "schemas" / f"{topic}.sql"
+    found = [statement for statement in pglast.split(path.read_text(encoding="utf-8")) if old in statement]
+    assert found, f"{path.name} no longer says {old!r}"
+    edited = (statement.replace(old, new) for statement in found)
+    return ";\n".join(re.sub("^create ", "create or replace ", one, count=1, flags=re.MULTILINE) for one in edited)
 
 
 @contextlib.contextmanager

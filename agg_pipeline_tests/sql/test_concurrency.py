@@ -7,12 +7,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
 import psycopg
 import pytest
 
-from agg_pipeline.database.migrate import MIGRATIONS, migrate
+from agg_pipeline.database.migrate import migrate
 from agg_pipeline.embedded import Stack
 from agg_pipeline.market.timeframes import Timeframe
 from agg_pipeline.quality.recomputation import differences, reference_bars
@@ -23,6 +22,7 @@ from agg_pipeline_tests.sql.helpers import (
     catch_up,
     copied_database,
     due,
+    edited_schema,
     fresh_database,
     live,
     put,
@@ -157,22 +157,17 @@ def test_nothing_is_lost_and_no_reader_sees_a_hole(stack: Stack, migrated: str) 
     assert wrong == 0
 
 
-@pytest.fixture
-def only_below_the_cursor(tmp_path: Path) -> Path:
-    """Migrations with that log."""
-    for path in MIGRATIONS.glob("*.sql"):
-        text = path.read_text()
-        if path.stem.endswith("dirty_ranges"):
-            assert text.count("on t.source_timeframe = b.timeframe\n") == 5
-            text = text.replace(*ONLY_BELOW_THE_CURSOR)
-        (tmp_path / path.name).write_text(text)
-    return tmp_path
+def without_the_log_above_the_cursor(dsn: str) -> None:
+    """Make a migrated database log only what lies below the cursor."""
+    with psycopg.connect(dsn) as db:
+        db.execute(edited_schema("dirty_ranges", *ONLY_BELOW_THE_CURSOR).encode())
 
 
-def test_a_log_only_below_the_cursor_loses_who_commits_late(stack: Stack, only_below_the_cursor: Path) -> None:
+def test_a_log_only_below_the_cursor_loses_who_commits_late(stack: Stack) -> None:
     """What the log of all changes is for: see the test of the same case in test_touched_rows.py."""
     with fresh_database(stack.dsn, "control") as dsn:
-        migrate(dsn, folder=only_below_the_cursor)
+        migrate(dsn)
+        without_the_log_above_the_cursor(dsn)
         with psycopg.connect(dsn, autocommit=True) as db, psycopg.connect(dsn) as writer:
             register(db, "EURUSD")
             put(db, "EURUSD", "10:00", 4)
@@ -185,12 +180,13 @@ def test_a_log_only_below_the_cursor_loses_who_commits_late(stack: Stack, only_b
 
 
 @pytest.mark.nightly
-def test_under_the_load_a_log_only_below_the_cursor_does_lose_bars(stack: Stack, only_below_the_cursor: Path) -> None:
+def test_under_the_load_a_log_only_below_the_cursor_does_lose_bars(stack: Stack) -> None:
     """The control of the load: were this right as well, it would prove nothing."""
     wrong = 0
     for attempt in range(5):  # it is a matter of chance; once is enough
         with fresh_database(stack.dsn, "control") as dsn:
-            migrate(dsn, folder=only_below_the_cursor)
+            migrate(dsn)
+            without_the_log_above_the_cursor(dsn)
             _, bars, wrong = play(dsn)
         print(f"{wrong} of {bars} bars are wrong (attempt {attempt + 1})")
         if wrong:

@@ -77,6 +77,8 @@ def edit(supabase: Path, file: str, old: str, new: str) -> None:
 def drafted(stack: Stack, supabase: Path, before: str) -> Draft:
     with fresh_database(stack.dsn, "edited_schemas") as wanted:
         apply_schemas(wanted, supabase)
+        with psycopg.connect(wanted) as connection:
+            fingerprints.save(read_catalogue(connection), supabase / "catalogue.json")
         return draft_migration(before, wanted)
 
 

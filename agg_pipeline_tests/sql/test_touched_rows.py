@@ -118,10 +118,25 @@ def test_a_single_row_is_noted_for_every_timeframe_that_is_built_from_it(db: psy
 def test_a_single_row_that_moves_is_noted_once_per_window(db: psycopg.Connection) -> None:
     register(db, "EURUSD")
     put(db, "EURUSD", "10:00")
-    for ts, noted in [("10:01", [("10:00", "10:05")]), ("10:09", [("10:00", "10:05"), ("10:05", "10:10")])]:
+    for ts, noted in [
+        ("10:01", [("10:00", "10:05")]),
+        ("10:09", [("10:00", "10:10")]),
+        ("10:21", [("10:05", "10:10"), ("10:20", "10:25")]),
+    ]:
         db.execute("delete from agg_dirty_ranges")
         db.execute("update data_bars set ts_utc = %s", [at(ts)])
         assert dirty(db, "EURUSD", "5m") == noted
+
+
+def test_of_many_updated_rows_those_that_move_are_noted_where_they_were_as_well(db: psycopg.Connection) -> None:
+    register(db, "EURUSD")
+    put(db, "EURUSD", "10:00", 30)
+    db.execute("delete from agg_dirty_ranges")
+    db.execute("update data_bars set close = close + 1 where ts_utc >= %s", [at("10:20")])
+    assert dirty(db, "EURUSD", "5m") == [("10:20", "10:30")]
+    db.execute("delete from agg_dirty_ranges")
+    db.execute("update data_bars set ts_utc = ts_utc + interval '1 hour' where ts_utc < %s", [at("10:10")])
+    assert dirty(db, "EURUSD", "5m") == [("10:00", "10:10"), ("11:00", "11:10")]
 
 
 @pytest.mark.parametrize("end", ["infinity", "-infinity"])

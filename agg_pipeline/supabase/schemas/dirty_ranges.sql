@@ -1,5 +1,5 @@
 -- dirty ranges: which windows of which task a change of source rows has touched.
--- Called by: triggers on both bars tables write; _agg_catch_up consumes. Needs: bars, timeframes.
+-- Called by: triggers on both bars tables write; _agg_catch_up consumes. Needs: bars, timeframes, types.
 --
 -- The log is unconditional. Logging "only below the cursor" reads a cursor that a concurrent catch-up is about to move,
 -- and loses the rows of every transaction that commits later than it wrote. One row is one run of touching windows of
@@ -27,88 +27,64 @@ comment on table public.agg_dirty_ranges is
 comment on column public.agg_dirty_ranges.reason is 'Why an operator marked the range; null: source rows changed.';
 
 -- security definer: an ingester may write bars without any right on the log.
+-- changed: the rows as they are now, or as they were where they are gone; the triggers name them so.
 create function public._agg_log_dirty() returns trigger
 language plpgsql security definer set search_path = '' as $$
 declare
-  few integer;
+  seen integer;
+  moved public.agg_range[];
 begin
-  -- An upsert fires both the insert and the update trigger, one of them mostly without rows, and many ingesters write
-  -- row by row: there, setting up the statements below would cost more than all else that they do.
-  if tg_op in ('INSERT', 'UPDATE') then
-    few := (select count(*) from (select from new_rows limit 2) seen);
-    if few = 0 then
-      return null;
-    elsif few = 1 and tg_op = 'INSERT' then
-      insert into public.agg_dirty_ranges (canonical_symbol, timeframe, from_utc, to_utc)
-      select b.canonical_symbol, t.timeframe, date_bin(t.length, b.ts_utc, t.origin_utc),
-             date_bin(t.length, b.ts_utc, t.origin_utc) + t.length
-        from new_rows b join public.agg_timeframes t on t.source_timeframe = b.timeframe
-       where isfinite(b.ts_utc);  -- the end of time is in no window, as an empty range is in none below
-      return null;
-    elsif few = 1 then
-      insert into public.agg_dirty_ranges (canonical_symbol, timeframe, from_utc, to_utc)
-      select distinct b.canonical_symbol, t.timeframe, date_bin(t.length, b.ts_utc, t.origin_utc),
-             date_bin(t.length, b.ts_utc, t.origin_utc) + t.length
-        from (select canonical_symbol, timeframe, ts_utc from new_rows
-              union all
-              select canonical_symbol, timeframe, ts_utc from old_rows) b
-        join public.agg_timeframes t on t.source_timeframe = b.timeframe
-       where isfinite(b.ts_utc);
-      return null;
-    end if;
-  end if;
-
-  if tg_op = 'INSERT' then
-    insert into public.agg_dirty_ranges (canonical_symbol, timeframe, from_utc, to_utc)
-    select touched.canonical_symbol, touched.timeframe, lower(run), upper(run)
-      from (select b.canonical_symbol, t.timeframe,
-                   range_agg(tstzrange(date_bin(t.length, b.ts_utc, t.origin_utc),
-                                       date_bin(t.length, b.ts_utc, t.origin_utc) + t.length)) as runs
-              from new_rows b join public.agg_timeframes t on t.source_timeframe = b.timeframe
-             group by 1, 2) touched, unnest(touched.runs) run;
-  elsif tg_op = 'DELETE' then
-    insert into public.agg_dirty_ranges (canonical_symbol, timeframe, from_utc, to_utc)
-    select touched.canonical_symbol, touched.timeframe, lower(run), upper(run)
-      from (select b.canonical_symbol, t.timeframe,
-                   range_agg(tstzrange(date_bin(t.length, b.ts_utc, t.origin_utc),
-                                       date_bin(t.length, b.ts_utc, t.origin_utc) + t.length)) as runs
-              from old_rows b join public.agg_timeframes t on t.source_timeframe = b.timeframe
-             group by 1, 2) touched, unnest(touched.runs) run;
-  elsif tg_op = 'UPDATE' then
-    insert into public.agg_dirty_ranges (canonical_symbol, timeframe, from_utc, to_utc)
-    select touched.canonical_symbol, touched.timeframe, lower(run), upper(run)
-      from (select b.canonical_symbol, t.timeframe,
-                   range_agg(tstzrange(date_bin(t.length, b.ts_utc, t.origin_utc),
-                                       date_bin(t.length, b.ts_utc, t.origin_utc) + t.length)) as runs
-              from (select canonical_symbol, timeframe, ts_utc from new_rows
-                    union all
-                    select canonical_symbol, timeframe, ts_utc from old_rows) b
-              join public.agg_timeframes t on t.source_timeframe = b.timeframe
-             group by 1, 2) touched, unnest(touched.runs) run;
-  else  -- TRUNCATE names no rows: all that the tasks have built is in doubt.
+  if tg_op = 'TRUNCATE' then  -- names no rows: all that the tasks have built is in doubt
     insert into public.agg_dirty_ranges (canonical_symbol, timeframe, from_utc, to_utc)
     select canonical_symbol, timeframe, agg_start_utc, last_agg_bar_ts_utc
       from public.data_agg_state where agg_start_utc < last_agg_bar_ts_utc;
+    return null;
   end if;
+  -- An upsert fires the triggers of insert and update, one of them mostly without rows, and many ingesters write row by
+  -- row: there, what follows would cost more than all else that they do.
+  seen := (select count(*) from (select from changed limit 2) first_two);
+  if seen = 0 then
+    return null;
+  end if;
+  -- An update may have moved rows out of windows. Of many rows only the moved ones are looked for: mostly none.
+  if tg_op = 'UPDATE' and seen = 1 then
+    moved := array(select (b.canonical_symbol, b.timeframe, b.ts_utc, null)::public.agg_range from old_rows b);
+  elsif tg_op = 'UPDATE' then
+    moved := array(select (b.canonical_symbol, b.timeframe, b.ts_utc, null)::public.agg_range
+                     from (select canonical_symbol, timeframe, ts_utc from old_rows
+                           except
+                           select canonical_symbol, timeframe, ts_utc from changed) b);
+  end if;
+  -- The end of time is in no window: its range is empty, and range_agg leaves it out.
+  insert into public.agg_dirty_ranges (canonical_symbol, timeframe, from_utc, to_utc)
+  select touched.canonical_symbol, touched.timeframe, lower(run), upper(run)
+    from (select w.canonical_symbol, w.timeframe, range_agg(tstzrange(w.from_utc, w.from_utc + w.length)) as runs
+            from (select b.canonical_symbol, t.timeframe, t.length, date_bin(t.length, b.ts_utc, t.origin_utc) as from_utc
+                    from (select canonical_symbol, timeframe, ts_utc from changed
+                          union all
+                          select m.canonical_symbol, m.timeframe, m.from_utc from unnest(moved) m) b
+                    join public.agg_timeframes t on t.source_timeframe = b.timeframe
+                  offset 0) w  -- so that date_bin is computed once a row
+           group by 1, 2) touched, unnest(touched.runs) run;
   return null;
 end $$;
 comment on function public._agg_log_dirty() is 'Trigger: logs the windows that changed source rows touch, for every consumer.';
 revoke execute on function public._agg_log_dirty() from public, anon, authenticated, service_role;
 
 create trigger agg_dirty_on_insert after insert on public.data_bars
-  referencing new table as new_rows for each statement execute function public._agg_log_dirty();
+  referencing new table as changed for each statement execute function public._agg_log_dirty();
 create trigger agg_dirty_on_update after update on public.data_bars
-  referencing old table as old_rows new table as new_rows for each statement execute function public._agg_log_dirty();
+  referencing old table as old_rows new table as changed for each statement execute function public._agg_log_dirty();
 create trigger agg_dirty_on_delete after delete on public.data_bars
-  referencing old table as old_rows for each statement execute function public._agg_log_dirty();
+  referencing old table as changed for each statement execute function public._agg_log_dirty();
 create trigger agg_dirty_on_truncate after truncate on public.data_bars
   for each statement execute function public._agg_log_dirty();
 
 create trigger agg_dirty_on_insert after insert on public.derived_data_bars
-  referencing new table as new_rows for each statement execute function public._agg_log_dirty();
+  referencing new table as changed for each statement execute function public._agg_log_dirty();
 create trigger agg_dirty_on_update after update on public.derived_data_bars
-  referencing old table as old_rows new table as new_rows for each statement execute function public._agg_log_dirty();
+  referencing old table as old_rows new table as changed for each statement execute function public._agg_log_dirty();
 create trigger agg_dirty_on_delete after delete on public.derived_data_bars
-  referencing old table as old_rows for each statement execute function public._agg_log_dirty();
+  referencing old table as changed for each statement execute function public._agg_log_dirty();
 create trigger agg_dirty_on_truncate after truncate on public.derived_data_bars
   for each statement execute function public._agg_log_dirty();
