@@ -16,7 +16,7 @@ from agg_pipeline.database.migrate import migrate
 from agg_pipeline.embedded import temporary
 from agg_pipeline.ingest.demo_bars import DEMO_ASSETS
 from agg_pipeline.ingest.upload import upload_demo_bars
-from agg_pipeline.orchestration.job_process import run_job
+from agg_pipeline.orchestration.job_process import JobProcess
 from agg_pipeline.settings import Environment
 
 _MAX_WINDOWS = 10_000  # two weeks in one tick; a live tick needs one window a task
@@ -31,10 +31,11 @@ def demo(days: Annotated[int, typer.Option("--days", min=1, max=60, help="Days o
         console.print(describe_stack(stack))
         migrate(stack.dsn)
         target = Target.of_stack(stack, Environment.DEV)
-        with target.connect() as gateway:
+        variables = {name: value for name, value in target.variables.items() if name != "DAGSTER_HOME"}
+        with JobProcess(variables) as job, target.connect() as gateway:
             for symbol in DEMO_ASSETS:
                 _load(gateway, symbol, dt.datetime.now(dt.UTC), days)
-            _tick(target)
+            _tick(job)
             console.print(bar_table(gateway.bar_summary(), gateway.health()))
     console.print(
         f"Done in {time.monotonic() - began:.0f} s. `agg-pipeline up` starts the same with the Dagster UI on "
@@ -52,11 +53,10 @@ def _load(gateway: AggGateway, symbol: str, now: dt.datetime, days: int) -> None
     console.print(f"Loaded {upload.inserted:,} {DEMO_ASSETS[symbol].base_timeframe} bars of {symbol}.", highlight=False)
 
 
-def _tick(target: Target) -> None:
+def _tick(job: JobProcess) -> None:
     """Run the job until nothing is due."""
-    variables = {name: value for name, value in target.variables.items() if name != "DAGSTER_HOME"}
     config = {"max_tasks": 100, "max_windows": _MAX_WINDOWS}
-    for n, run in enumerate(run_job(config, variables, max_runs=_MAX_TICKS), 1):
+    for n, run in enumerate(job.run(config, max_runs=_MAX_TICKS), 1):
         console.print(f"Tick {n}:", *run.lines, sep="\n  ", highlight=False)
         if not run.success:
             raise CommandError(run.failure or "The run failed.")

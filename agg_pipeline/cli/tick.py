@@ -8,7 +8,7 @@ from agg_pipeline.cli.app import CommandError, command, console
 from agg_pipeline.cli.arguments import Root, parse_timeframe
 from agg_pipeline.cli.target import ROOT, find_target
 from agg_pipeline.embedded import running
-from agg_pipeline.orchestration.job_process import run_job
+from agg_pipeline.orchestration.job_process import JobProcess
 
 
 @command("tick")
@@ -35,7 +35,8 @@ def tick(
         "max_tasks": max_tasks,
         "max_windows": max_windows,
     }
-    for run in run_job(config, variables):
-        console.print(*(run.lines or (["Nothing was due."] if run.success else [])), sep="\n", highlight=False)
-        if not run.success:
-            raise CommandError(run.failure or "The run failed; its log has the reason.")
+    with JobProcess(variables) as job:
+        for run in job.run(config):
+            console.print(*(run.lines or (["Nothing was due."] if run.success else [])), sep="\n", highlight=False)
+            if not run.success:
+                raise CommandError(run.failure or "The run failed; its log has the reason.")

@@ -4,6 +4,7 @@ The child gets its variables when it is started, so that secrets reach Dagster o
 a resource's config, which Dagster stores. Dagster, which takes seconds to import, is imported in the child alone.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, TextIO
+from typing import IO, TYPE_CHECKING, Self, TextIO, cast
 
 from pydantic import BaseModel
 
@@ -27,7 +28,7 @@ class JobProcessError(RuntimeError):
 
 
 class JobRun(BaseModel):
-    """Result of one run: a line per timeframe, why it failed if it did, whether tasks are still due after it."""
+    """Result of one run: a line per timeframe, the reason of a failure, whether another run is allowed and due."""
 
     success: bool
     lines: list[str] = []
@@ -35,44 +36,63 @@ class JobRun(BaseModel):
     is_more_due: bool = False
 
 
-def run_job(config: Mapping[str, object], environment: Mapping[str, str], *, max_runs: int = 1) -> Iterator[JobRun]:
-    """Execute the job in a child process, again while tasks are due, at most ``max_runs`` times.
+class JobProcess:
+    """A child process that imports Dagster at once and then executes the job; a context manager that ends it.
 
     With DAGSTER_HOME in ``environment`` the runs are stored there and show in the UI of that instance; without it only
-    their bars remain. A run that fails is the last one.
+    their bars remain.
 
     Args:
-        config: of the op select_due; None values are left out.
         environment: all variables of the child.
-    Yields:
-        Each run, when it has ended.
-    Raises:
-        JobProcessError: the child ended before its runs did.
     """
-    ops = {"select_due": {"config": {name: value for name, value in config.items() if value is not None}}}
-    # -P: without it a module of the working directory could take the place of one of ours.
-    command = [sys.executable, "-P", "-m", __name__, json.dumps(ops), str(max_runs)]
-    with subprocess.Popen(
-        command, env=dict(environment), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as child:
-        assert child.stdout is not None  # noqa: S101 - for the type checker
-        try:
-            for line in child.stdout:
-                yield JobRun.model_validate_json(line)
-        except KeyboardInterrupt:
-            child.wait()  # the terminal interrupts both; the child ends its run and gives its leases back
-            raise
-    if child.returncode:
-        raise JobProcessError(f"The process of the run ended with exit code {child.returncode}; see its output above.")
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        # -P: without it a module of the working directory could take the place of one of ours.
+        command = [sys.executable, "-P", "-m", __name__]
+        self._child = subprocess.Popen(
+            command, env=dict(environment), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is KeyboardInterrupt:
+            self._child.wait()  # the terminal interrupts both; the child ends its run and returns its leases
+        self._child.__exit__(None, None, None)
+
+    def run(self, config: Mapping[str, object], *, max_runs: int = 1) -> Iterator[JobRun]:
+        """Execute the job, again while tasks are due, at most ``max_runs`` times. Can be called once.
+
+        A run that fails is the last one.
+
+        Args:
+            config: of the op select_due; None values are left out.
+        Yields:
+            Each run when it has ended.
+        Raises:
+            JobProcessError: the child ended before its runs did.
+        """
+        ops = {"select_due": {"config": {name: value for name, value in config.items() if value is not None}}}
+        orders, results = cast(IO[str], self._child.stdin), cast(IO[str], self._child.stdout)
+        with contextlib.suppress(BrokenPipeError):  # it has ended, as its exit code says
+            print(json.dumps({"ops": ops, "max_runs": max_runs}), file=orders, flush=True)
+        for line in results:
+            yield JobRun.model_validate_json(line)
+        if code := self._child.wait():
+            raise JobProcessError(f"The process of the run ended with exit code {code}; see its output above.")
 
 
 def main() -> None:
-    """Entry point of the child: runs as JSON on standard output, a line each."""
+    """Entry point of the child: reads an order from standard input, prints a line of JSON for each run."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits that it is ignored
     results = _take_standard_output()
+    import dagster  # noqa: F401 - while the parent still prepares the order
+
+    if not (order := sys.stdin.readline()):
+        return
     threading.Thread(target=_interrupt_without_parent, daemon=True).start()
-    ops, max_runs = json.loads(sys.argv[1]), int(sys.argv[2])
-    for run in _runs(ops, max_runs):
+    for run in _runs(**json.loads(order)):
         print(run.model_dump_json(), file=results, flush=True)
 
 
@@ -99,26 +119,23 @@ def _runs(ops: dict[str, object], max_runs: int) -> Iterator[JobRun]:
     settings = load_settings()
     resources = resources_for(settings.env_name)
     job = build_job(settings, resources)
-    with resources["supabase"].process_config_and_initialize_cm() as supabase:
-        try:
-            supabase.gateway.check_contract()  # here an unreachable database is one line, in a run a page
-        except GatewayError as exc:
-            yield JobRun(success=False, failure=str(exc))
-            return
-        run = JobRun(success=True, is_more_due=True)
-        while max_runs and run.success and run.is_more_due:
-            max_runs -= 1
-            is_kept = bool(os.environ.get("DAGSTER_HOME"))
-            with dg.DagsterInstance.get() if is_kept else dg.DagsterInstance.ephemeral() as instance:
-                run = _result(
-                    job.execute_in_process(
-                        run_config={"ops": ops, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-                        instance=instance,
-                        raise_on_error=False,
-                    )
-                )
-            run.is_more_due = supabase.has_due_tasks(stale_seconds=settings.running_stale_seconds)
-            yield run
+    is_stored = bool(os.environ.get("DAGSTER_HOME"))
+    run_config = {"ops": ops, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    try:
+        with resources["supabase"].process_config_and_initialize_cm() as supabase:
+            supabase.gateway.check_contract()  # an unreachable database is one line here, a page in a run
+            for _ in range(max_runs):
+                with dg.DagsterInstance.get() if is_stored else dg.DagsterInstance.ephemeral() as instance:
+                    run = _result(job.execute_in_process(run_config, instance, raise_on_error=False))
+                if run.success and max_runs > 1:
+                    run.is_more_due = supabase.has_due_tasks(stale_seconds=settings.running_stale_seconds)
+                yield run
+                if not run.is_more_due:
+                    break
+    except GatewayError as exc:
+        yield JobRun(success=False, failure=str(exc))
+    except dg.DagsterExecutionInterruptedError:
+        raise KeyboardInterrupt from None
 
 
 def _result(result: "dg.ExecuteInProcessResult") -> JobRun:
@@ -137,4 +154,7 @@ def _result(result: "dg.ExecuteInProcessResult") -> JobRun:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
