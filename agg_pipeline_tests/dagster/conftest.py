@@ -26,10 +26,17 @@ def defs(settings_of_the_stack: pytest.MonkeyPatch) -> dg.Definitions:
     return build_definitions()
 
 
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
+@pytest.fixture(scope="session")
+def _instance() -> Iterator[dg.DagsterInstance]:
     with dg.DagsterInstance.ephemeral() as opened:
         yield opened
+
+
+@pytest.fixture
+def instance(_instance: dg.DagsterInstance) -> dg.DagsterInstance:
+    """An instance in memory without runs; making one takes as long as a small run."""
+    _instance.wipe()
+    return _instance
 
 
 @contextlib.contextmanager

@@ -48,13 +48,13 @@ def two_days(one_gateway: AggGateway, clean: psycopg.Connection) -> AggGateway:
 def test_a_healthy_market_is_green(one_gateway: AggGateway, clean: psycopg.Connection) -> None:
     """A weekend, quiet hours, an outage, bars that come late, go or are wrong, windows of every quality."""
     for symbol, base in (("EURUSD", "1m"), ("BTCUSD", "1m"), ("DE40", "5m")):
-        fill(clean, one_gateway, symbol, base, days=9)
+        fill(clean, one_gateway, symbol, base, days=7)
     rng = random.Random(3)
     some = [row[0] for row in clean.execute("select id from data_bars order by id").fetchall() if rng.random() < 0.2]
     late, wrong, gone = some[::2], some[1::4], some[3::4]
     clean.execute("create temp table late as select * from data_bars where id = any (%s)", [late])
     clean.execute("delete from data_bars where id = any (%s)", [late])
-    now = BEGIN + dt.timedelta(days=9, hours=12)
+    now = BEGIN + dt.timedelta(days=7, hours=12)
     tick_until_quiet(one_gateway, now, max_windows=10_000)
     clean.execute("insert into data_bars overriding system value select * from late")
     clean.execute("update data_bars set high = low - 1 where id = any (%s)", [wrong])
@@ -62,7 +62,7 @@ def test_a_healthy_market_is_green(one_gateway: AggGateway, clean: psycopg.Conne
     clean.execute("delete from data_bars where extract(hour from ts_utc) = 10 and extract(minute from ts_utc) < 25")
 
     follow(clean, "EURUSD", "fx_24x5")
-    between = [result for symbol in ("EURUSD", "BTCUSD", "DE40") for result in ask(one_gateway, symbol, days=10)]
+    between = [result for symbol in ("EURUSD", "BTCUSD", "DE40") for result in ask(one_gateway, symbol, days=8)]
     between = [result for result in between if result.check != "no_gaps"]
     assert findings(between) == set(), "invalidated windows are no findings"
     assert sum(result.invalidated for result in between) > 1000
@@ -73,7 +73,7 @@ def test_a_healthy_market_is_green(one_gateway: AggGateway, clean: psycopg.Conne
     ).fetchall()
     assert {score for (score,) in qualities} == {-1, 0, 1, 2}
     for symbol in ("EURUSD", "BTCUSD", "DE40"):
-        results = ask(one_gateway, symbol, days=10)
+        results = ask(one_gateway, symbol, days=8)
         assert {result.check for result in results} == {*CHECKS, *RAW_CHECKS}
         raw, right_table, no_duplicates = (result for result in results if result.is_raw)
         assert (raw.check, raw.passed, raw.severity) == ("prices_sane", False, "warn")
