@@ -35,48 +35,46 @@ def explain(
         console.print(_revision_table(explanation.revisions))
 
 
-def verdict(explanation: Explanation, task: TaskHealth, now: dt.datetime) -> str:
+def verdict(window: Explanation, task: TaskHealth, now: dt.datetime) -> str:
     """State of the window and its reason, in one or two sentences."""
-    bad = {row.ts_utc for row in explanation.source if row.reject_reason or row.off_session}
-    found, extra = len(explanation.source) - len(bad), sum(row.off_session for row in explanation.source)
-    count = f"{found} of {explanation.expected} expected {explanation.source_timeframe} bars are there"
+    bad = {row.ts_utc for row in window.source if row.reject_reason or row.off_session}
+    found, extra = len(window.source) - len(bad), sum(row.off_session for row in window.source)
+    count = f"{found} of {window.expected} expected {window.source_timeframe} bars are there"
     count += f", and {extra} outside of trading hours" if extra else ""
-    live = next((bar for bar in explanation.revisions if bar.ended_at is None), None)
-    if (
-        explanation.invalidation and explanation.from_utc < explanation.cursor_utc
-    ):  # later ones are computed anyway, and for the first time
-        why = f" ({explanation.invalidation.reason})" if explanation.invalidation.reason else ""
-        since = f"{explanation.invalidation.since_utc:%Y-%m-%d %H:%M:%S}"
-        count += f". Its source changed at {since}{why}: one of the next ticks builds it again"
+    live = next((bar for bar in window.revisions if bar.ended_at is None), None)
+    if window.invalidation and window.from_utc < window.cursor_utc:  # later ones are not built yet
+        why = f" ({window.invalidation.reason})" if window.invalidation.reason else ""
+        since = f"{window.invalidation.since_utc:%Y-%m-%d %H:%M:%S}"
+        count += f". Its source changed at {since}{why}: one of the next ticks rebuilds it"
     if live is not None:
         return f"Built, quality {live.quality_score}; {count}."
-    if explanation.from_utc < explanation.first_window_utc:
-        return f"Never built: the task starts at {_time(explanation.first_window_utc)} (agg_start_utc); {count}."
-    if explanation.from_utc < explanation.cursor_utc:
+    if window.from_utc < window.first_window_utc:
+        return f"Never built: the task starts at {_time(window.first_window_utc)} (agg_start_utc); {count}."
+    if window.from_utc < window.cursor_utc:
         return f"No bar: {count}, and a bar needs more than half of them."
-    if now < explanation.to_utc:
-        return f"Not built yet: the window ends at {_time(explanation.to_utc)}; {count}."
+    if now < window.to_utc:
+        return f"Not built yet: the window ends at {_time(window.to_utc)}; {count}."
     if task.state in ("paused", "disabled", "failed", "stalled"):
         return f"Not built yet: the task is {task.state}, {task.reason}; {count}."
-    if found < explanation.expected and now < explanation.deadline_utc:
+    if found < window.expected and now < window.deadline_utc:
         return (
             f"Not built yet: {count}; the tick waits for more until newer ones arrive "
-            f"({_time(explanation.passed_by_utc)} at the earliest), or until {_time(explanation.deadline_utc)}."
+            f"({_time(window.passed_by_utc)} at the earliest), or until {_time(window.deadline_utc)}."
         )
-    if explanation.source:
+    if window.source:
         return f"Not built yet: {count}; the next tick builds it, or a later one if earlier windows wait."
     return f"Not built yet: {count}; empty windows are passed when a newer source bar arrives."
 
 
-def _source_table(explanation: Explanation) -> Table:
-    table = Table(title=f"{explanation.source_timeframe} bars in {explanation.source_table}", title_justify="left")
+def _source_table(window: Explanation) -> Table:
+    table = Table(title=f"{window.source_timeframe} bars in {window.source_table}", title_justify="left")
     table.add_column("time (UTC)", no_wrap=True)
     for name in ("open", "high", "low", "close", "volume", "trades"):
         table.add_column(name, justify="right", overflow="fold")
     table.add_column("written (UTC)", no_wrap=True)
     table.add_column("")
-    rows = {row.ts_utc: row for row in explanation.source}
-    for ts in sorted({*rows, *explanation.absent}):
+    rows = {row.ts_utc: row for row in window.source}
+    for ts in sorted({*rows, *window.absent}):
         if (row := rows.get(ts)) is None:
             table.add_row(_time(ts), *[""] * 7, "[red]missing[/]")
             continue

@@ -86,9 +86,9 @@ def test_explain_shows_sources_and_revisions_of_a_window(database: psycopg.Conne
     assert "Never built: the task starts at 2026-01-05 00:00" in said("explain", "EURUSD", "5m", "2026-01-04T09:00")
     assert "Not built yet: 0 of 5" in said("explain", "EURUSD", "5m", "2026-01-05T11:00")
     put(database, "EURUSD", "09:31", 1, close=101.0)
-    assert "one of the next ticks builds it again" in said("explain", "EURUSD", "5m", "2026-01-05T09:30")
+    assert "one of the next ticks rebuilds it" in said("explain", "EURUSD", "5m", "2026-01-05T09:30")
     put(database, "EURUSD", "11:00", 1)
-    assert "builds it again" not in said("explain", "EURUSD", "5m", "2026-01-05T11:00"), "it was never built"
+    assert "rebuilds it" not in said("explain", "EURUSD", "5m", "2026-01-05T11:00"), "it was never built"
     assert "There is no 1m task of EURUSD. There are: EURUSD/5m, EURUSD/15m, " in refused(
         "explain", "EURUSD", "1m", "2026-01-05"
     )
