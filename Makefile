@@ -13,6 +13,10 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c '$(IS_SUPPORTED)' >/dev/null 2>&1 && echo $$p && break; done)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
+# Many images set this variable. Then each process compiles what it imports, 3.3 s of CPU instead of 1.4 s, and the tests
+# start a hundred processes.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup demo up down test test-ui test-celery gates check nightly faults docs bench lock migration clean
 
 help: ## Show this list

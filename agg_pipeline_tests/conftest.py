@@ -13,7 +13,7 @@ from agg_pipeline.embedded import Stack, temporary
 
 # Property tests: the same few examples each time in `make test`, many new ones in `make nightly`.
 settings.register_profile("sample", max_examples=150, derandomize=True, database=None, deadline=None)
-settings.register_profile("nightly", max_examples=10_000, database=None, deadline=None, print_blob=True)
+settings.register_profile("nightly", max_examples=15_000, database=None, deadline=None, print_blob=True)
 settings.load_profile("sample")
 
 TABLES = (

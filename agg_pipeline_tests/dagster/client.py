@@ -161,7 +161,7 @@ class DagsterClient:
         while not (found := come_true()):
             assert not (self.services and self.services.supervisor.restarted()), "a Dagster process ended by itself"
             assert time.monotonic() < deadline, f"not within {patience_s} s: {what}"
-            time.sleep(0.2)
+            time.sleep(0.4)  # a query costs the webserver a tenth of that
         return found
 
     @staticmethod

@@ -116,15 +116,14 @@ class History:
             assert not doubled, doubled
             return sum(assert_equals_oracle(db).values())
 
-    def wait_somewhere(self, process: BaseProcess) -> bool:
-        """Let a tick go on for a random part of the time that ticks take; is it still at work?
+    def wait_somewhere(self, process: BaseProcess) -> None:
+        """Let a tick go on for a random part of the time that ticks take.
 
         That time is learned: where a tick has ended already, the next ones are given half as long.
         """
         time.sleep(self.random.uniform(0, self.lasts_s))
         if not process.is_alive():
             self.lasts_s /= 2
-        return process.is_alive()
 
     def try_undisturbed(self) -> None:
         """A tick that nobody kills; its seconds are what wait_somewhere() begins with."""

@@ -309,7 +309,7 @@ def test_bars_equal_a_fresh_computation_after_any_sequence_of_events(dsn: str) -
     run_state_machine_as_test(
         lambda: AnyOrder(dsn),
         settings=settings(
-            max_examples=settings().max_examples // 10,  # one takes a second
+            max_examples=settings().max_examples // 15,  # one takes a second
             stateful_step_count=25,
             suppress_health_check=list(HealthCheck),
             phases=[Phase.explicit, Phase.generate],
