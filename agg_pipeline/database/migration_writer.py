@@ -1,8 +1,8 @@
 """Write the next migration file: what leads from a database of all migrations to one of supabase/schemas.
 
 Functions, views, comments and grants are written. Tables, types, indexes, constraints, triggers and moves of data are
-listed for the developer to write, since the catalogue does not say what becomes of the rows. A file can be applied again
-to a database that has it.
+listed for the developer to write, since the catalogue does not say what becomes of the rows. A file can be applied
+again to a database that has it.
 """
 
 import datetime as dt
