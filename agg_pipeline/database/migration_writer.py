@@ -1,7 +1,8 @@
 """Write the next migration file: what leads from a database of all migrations to one of supabase/schemas.
 
-Functions, views, comments and grants are written; tables, types, indexes, constraints, triggers and moves of data are
-for the developer, since only he knows what becomes of the rows. A file may be applied again to a database that has it.
+Functions, views, comments and grants are written. Tables, types, indexes, constraints, triggers and moves of data are
+listed for the developer to write, since the catalogue does not say what becomes of the rows. A file can be applied
+again to a database that has it.
 """
 
 import datetime as dt
@@ -110,8 +111,10 @@ def draft_migration(before_dsn: str, after_dsn: str) -> Draft:
 
 
 def _drops(dropped: set[Fact], wants: Catalogue) -> list[str]:
-    """One statement a kind, for the objects may need each other. Functions that are gone for good are apart: squawk
-    warns of them, since who calls them fails; those that are made anew it is told to leave out."""
+    """One statement a kind, for the objects may need each other.
+
+    Functions that are dropped for good stand apart, so that `make gates` (squawk) warns of them: their callers fail.
+    """
     names = {fact.identity.partition("(")[0] for fact in wants if fact.kind == "function"}
     views = [fact.identity for fact in sorted(dropped) if fact.kind == "view"]
     functions = [fact.identity for fact in sorted(dropped) if fact.kind == "function"]
@@ -158,9 +161,8 @@ def _rest(rest: list[Difference], new: set[Fact], has: Catalogue, wants: Catalog
         kind, identity = difference.fact
         if kind == "comment":
             owner = Fact(*identity.split(" ", 1))
-            if owner in new or (difference.after is None and owner.kind in ("function", "view") and owner not in wants):
-                continue
-            statements.append(_comment(identity, difference.after))
+            if owner not in new and (difference.after is not None or owner in wants):
+                statements.append(_comment(identity, difference.after))
             continue
         match = _GRANT.fullmatch(identity)
         assert match is not None, identity  # noqa: S101 - written by read_catalogue

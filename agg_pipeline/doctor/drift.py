@@ -6,7 +6,8 @@ is not looked at. Everything named here is put right by `migrate --again`.
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, Self
 
 from agg_pipeline.database.fingerprints import Fingerprints, load
 from agg_pipeline.database.gateway import CONTRACT, FUNCTIONS
@@ -14,7 +15,7 @@ from agg_pipeline.database.migrate import Migration, defined_functions
 from agg_pipeline.doctor.facts import INGESTERS_TABLES, Facts
 from agg_pipeline.doctor.finding import AGAIN, Finding, Severity, join_names
 
-_GRANT = re.compile(r"(?P<privilege>\w+) on (?P<kind>\w+) (?P<object>.+) to (?P<role>\w+)")
+_GRANT = re.compile(r"(\w+) on (\w+) (.+) to (\w+)")
 _CAUSE = "changed by hand, or left from another version"
 
 
@@ -70,34 +71,60 @@ def _row_security(shipped: Fingerprints, live: Fingerprints, facts: Facts) -> It
 
 
 def _grants(shipped: Fingerprints, live: Fingerprints, facts: Facts) -> Iterator[Finding]:
-    """Grants that are not reported as rights that are too wide (structure), and are not the ingester's own."""
-    tables = {*shipped["row security"], *shipped["view"]}
-    there = {*live["row security"], *live["view"], *live["function"]}
-    reported = {name.removesuffix("()") for name in facts.public_grants or ()}
+    """Grants on objects of ours; those that structure reports as rights that are too wide are left to it."""
+    ours, there = _grantable(shipped), _grantable(live)
+    missing = [
+        grant
+        for grant in map(_Grant.of, sorted(shipped["grant"].keys() - live["grant"].keys()))
+        if grant.on in ours & there and not grant.is_of_ingester
+    ]
+    extra = [
+        grant
+        for grant in map(_Grant.of, sorted(live["grant"].keys() - shipped["grant"].keys()))
+        if grant.on in ours and not grant.is_of_ingester and not grant.is_too_wide(facts)
+    ]
+    if missing:
+        yield _finding("grants", f"missing: {join_names([str(grant) for grant in missing])}")
+    if extra:
+        yield _finding("grants", f"not of this version: {join_names([str(grant) for grant in extra])}")
 
-    def ours(grants: Iterable[str], more: Collection[str]) -> Iterator[str]:
-        for grant in sorted(grants):
-            match = _GRANT.fullmatch(grant)
-            if match is None or match["kind"] == "sequence":  # of an upgraded table it may be another one, or none
-                continue
-            name, role = match["object"], match["role"]
-            table = name.partition(".")[0]
-            is_ours = name in shipped["function"] if match["kind"] == "function" else table in tables
-            if not is_ours or (name if match["kind"] == "function" else table) not in there:
-                continue
-            if role == "service_role":
-                is_known = table in INGESTERS_TABLES and (table == "data_bars" or grant in more)
-                is_known |= grant in more and match["privilege"] in (facts.extra_grants or {}).get(table, ())
-            else:
-                is_known = table.partition("(")[0] in reported
-            if not is_known:
-                yield f"{match['privilege']} on {name} to {role}"
 
-    if missing := list(ours(shipped["grant"].keys() - live["grant"].keys(), ())):
-        yield _finding("grants", f"missing: {join_names(missing)}")
-    added = live["grant"].keys() - shipped["grant"].keys()
-    if extra := list(ours(added, added)):
-        yield _finding("grants", f"not of this version: {join_names(extra)}")
+def _grantable(fingerprints: Fingerprints) -> set[str]:
+    """Tables, views and functions. Not sequences: an upgraded table may have another one, or none."""
+    tables = fingerprints["row security"].keys() | fingerprints["view"].keys()
+    return {f"table {name}" for name in tables} | {f"function {name}" for name in fingerprints["function"]}
+
+
+class _Grant(NamedTuple):
+    privilege: str
+    kind: str
+    name: str
+    role: str
+
+    @classmethod
+    def of(cls, identity: str) -> Self:
+        match = _GRANT.fullmatch(identity)
+        assert match is not None, identity  # noqa: S101 - written by read_catalogue
+        return cls(*match.groups())
+
+    @property
+    def on(self) -> str:
+        """The object; of a column its table."""
+        return f"table {self.name.partition('.')[0]}" if self.kind == "column" else f"{self.kind} {self.name}"
+
+    @property
+    def is_of_ingester(self) -> bool:
+        """Whether it stays as it is: the ingester has brought its table and its rights."""
+        return self.role == "service_role" and self.on == "table data_bars"
+
+    def is_too_wide(self, facts: Facts) -> bool:
+        name = self.on.partition(" ")[2].partition("(")[0]
+        if self.role == "service_role":
+            return name in INGESTERS_TABLES or self.privilege in (facts.extra_grants or {}).get(name, ())
+        return {name, f"{name}()"} & set(facts.public_grants or ()) != set()
+
+    def __str__(self) -> str:
+        return f"{self.privilege} on {self.name} to {self.role}"
 
 
 def _finding(about: str, found: str) -> Finding:

@@ -104,7 +104,7 @@ def test_the_gateway_lists_what_is_missing_and_doctor_says_which_state_it_is(sta
     assert ("two agg_finish" in found["state"]) == (state in ("doubled_finish", "hour_of_010"))
     assert ("of the validator" in found["state"]) == (state == "health_of_the_validator")
     about = [finding["about"] for finding in found["findings"]]
-    assert about.count("not checked") == 5, "what the key cannot see is said"
+    assert about.count("not checked") == 6, "what the key cannot see is said"
     assert any("XAUUSD/5m" in finding["found"] for finding in found["findings"] if finding["about"] == "cursors")
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from agg_pipeline.database.catalogue import read_catalogue
 from agg_pipeline.database.migrate import migrate, migrations
 from agg_pipeline.embedded import Stack
 from agg_pipeline_tests.sql.helpers import fresh_database, rows, scalar
@@ -189,39 +190,11 @@ def own_database(stack: Stack) -> Iterator[str]:
         yield dsn
 
 
-# All that a migration can change, without the oids.
-CATALOGUE = {
-    "functions": f"""
-        select p.oid::regprocedure::text, pg_get_functiondef(p.oid), p.proacl::text, obj_description(p.oid) {OURS}""",
-    "relations": """
-        select relname, relkind, relacl::text, relrowsecurity, reloptions, obj_description(oid), pg_get_viewdef(oid)
-          from pg_class where relnamespace = 'public'::regnamespace""",
-    "columns": """
-        select table_name, ordinal_position, column_name, data_type, column_default, is_nullable
-          from information_schema.columns where table_schema = 'public'""",
-    "constraints": """
-        select conrelid::regclass::text, conname, pg_get_constraintdef(oid)
-          from pg_constraint where connamespace = 'public'::regnamespace""",
-    "indexes": "select indexname, indexdef from pg_indexes where schemaname = 'public'",
-    "triggers": """
-        select tgname, tgrelid::regclass::text, pg_get_triggerdef(oid), tgenabled
-          from pg_trigger where not tgisinternal""",
-    "types": "select typname, typtype, obj_description(oid) from pg_type where typnamespace = 'public'::regnamespace",
-    "defaults": "select defaclrole::regrole::text, defaclobjtype, defaclacl::text from pg_default_acl",
-    "timeframes": "select * from public.agg_timeframes",
-}
-
-
-def catalogue(dsn: str) -> dict[str, list]:
-    with psycopg.connect(dsn) as db:
-        return {what: db.execute(f"{query} order by 1, 2").fetchall() for what, query in CATALOGUE.items()}
-
-
 def test_the_migrations_applied_a_second_time_change_nothing(own_database: str) -> None:
     assert len(migrate(own_database)) == len(migrations())
-    before = catalogue(own_database)
-    assert migrate(own_database) == [], "recorded as applied"
     with psycopg.connect(own_database, autocommit=True) as db:
+        before = read_catalogue(db), rows(db, "select * from agg_timeframes order by 1")
+        assert migrate(own_database) == [], "recorded as applied"
         db.execute("delete from supabase_migrations.schema_migrations")
-    assert len(migrate(own_database)) == len(migrations())
-    assert catalogue(own_database) == before
+        assert len(migrate(own_database)) == len(migrations())
+        assert (read_catalogue(db), rows(db, "select * from agg_timeframes order by 1")) == before

@@ -165,9 +165,14 @@ def test_a_view_that_loses_a_column_is_dropped_and_made_anew(stack: Stack, supab
 def test_what_needs_a_developer_is_named_in_the_file(stack: Stack, supabase: Path, live: str) -> None:
     edit(supabase, "agg_state.sql", "  paused_by text,", "  paused_by text,\n  new_column text default 'x',")
     edit(supabase, "agg_state.sql", "(fillfactor = 50)", "(fillfactor = 60)")
+    edit(supabase, "ops_tables.sql", "  duration_ms integer,\n", "")
+    with psycopg.connect(live, autocommit=True) as db:
+        db.execute("comment on column quality_workerhealth.duration_ms is 'goes with it'")
     draft = drafted(stack, supabase, live)
+    assert draft.statements == []
     assert [difference.fact for difference in draft.by_hand] == [
         ("column", "data_agg_state.new_column"),
+        ("column", "quality_workerhealth.duration_ms"),
         ("table", "data_agg_state"),
     ]
     text = write_migration("edited", draft, supabase / "migrations").read_text(encoding="utf-8")
