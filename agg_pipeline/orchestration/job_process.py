@@ -6,6 +6,7 @@ a resource's config, which Dagster stores. Dagster, which takes seconds to impor
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -87,6 +88,9 @@ def main() -> None:
     """Entry point of the child: reads an order from standard input, prints a line of JSON for each run."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits that it is ignored
     results = _take_standard_output()
+    # An instance in memory may be collected in another thread than the one that opened its SQLite connection, which
+    # SQLAlchemy then logs with a traceback. Nothing is lost: the instance has ended.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     import dagster  # noqa: F401 - while the parent still prepares the order
 
     if not (order := sys.stdin.readline()):

@@ -46,12 +46,16 @@ def hop(fault_stack: Stack) -> Iterator[Hop]:
         identity = choose_identity(find_postgres(None), layout.root, layout.data)
         order = api.server_order(layout, identity, binary, state)
         limits = {"PGRST_DB_POOL": str(POOL), "PGRST_DB_POOL_ACQUISITION_TIMEOUT": "1"}
-        with Path(str(order["log"])).open("ab") as log:
+        with Path(order.log).open("ab") as log:
             process = subprocess.Popen(
-                order["argv"],  # type: ignore[call-overload]
-                env=order["env"] | limits,  # type: ignore[operator]
-                stdout=log, stderr=log, user=order["uid"], group=order["gid"], cwd="/",
-            )  # fmt: skip
+                order.argv,
+                env=order.env | limits,
+                stdout=log,
+                stderr=log,
+                user=order.uid,
+                group=order.gid,
+                cwd=order.cwd,
+            )
         try:
             wait_until(lambda: api.is_ready(state))
             yield Hop(database, state.api_port)

@@ -113,7 +113,7 @@ def test_chart_of_raw_bars_and_of_nothing(database: psycopg.Connection) -> None:
     assert "The folder nowhere does not exist" in refused("chart", "EURUSD", "5m", "--out", "nowhere/chart.png")
     assert "There are no 1d bars of EURUSD" in refused("chart", "EURUSD", "1d")
     assert "There are no tasks of NOPE" in refused("chart", "NOPE", "1d")
-    assert "is not 1 to 20,000 5m windows" in refused("chart", "EURUSD", "5m", "--from", "2020-01-01")
+    assert "is not 1 to 20,000 windows of 5m" in refused("chart", "EURUSD", "5m", "--from", "2020-01-01")
 
 
 def log_run(gateway: AggGateway, *outcomes: tuple[str, dict[str, object]], success: bool) -> str:

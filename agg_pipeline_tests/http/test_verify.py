@@ -129,7 +129,7 @@ def test_invalidated_windows_are_marked(target: None, one_week: psycopg.Connecti
     waiting = [line for line in result.stdout.splitlines() if line.endswith("(invalidated)")]
     assert result.exit_code == 1
     assert len(waiting) == 5, result.stdout
-    assert "6 differences, 5 of them in windows that the next tick builds again" in result.stdout
+    assert "6 differences, 5 of them in invalidated windows" in result.stdout
 
 
 def test_only_selected_bars_are_verified(target: None, one_week: psycopg.Connection) -> None:

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from agg_pipeline.orchestration.check_evaluations import check_specs
-from agg_pipeline.orchestration.ops import PLOTTED
+from agg_pipeline.orchestration.ops import PLOTTED_METRICS
 from agg_pipeline_tests.dagster.client import DagsterClient
 from agg_pipeline_tests.ui.browser import Browser, is_drawn, is_red
 
@@ -64,7 +64,7 @@ def test_an_asset_plots_its_figures(browser: Browser, tick: str, client: Dagster
     charts = browser.open_plots()
     browser.sees("bars_created", exact=True)
     client.wait(lambda: is_drawn(charts.first), "the chart is drawn")
-    for figure in (*PLOTTED, "backlog_windows", "bars_of_day", "quality_2", "quality_minus_1"):
+    for figure in (*PLOTTED_METRICS, "backlog_windows", "bars_of_day", "quality_2", "quality_minus_1"):
         expect(browser.page.get_by_text(figure, exact=True)).to_be_visible()
     browser.picture("asset-plots")
 
