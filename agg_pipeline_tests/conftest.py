@@ -1,10 +1,12 @@
 """Real servers for the tests: one PostgreSQL and one PostgREST a session, every migration applied."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.database.migrate import migrate
@@ -20,6 +22,23 @@ TABLES = (
     "core_asset_registry_all, data_bars, derived_data_bars, data_agg_state, agg_dirty_ranges, ops_runlog, "
     "ops_issues, quality_workerhealth"
 )
+
+
+class ServicesTogether(LoadScopeScheduling):
+    """Sends each test by itself, and those that share Dagster's processes as one group, which comes first.
+
+    Starting these processes takes longer than most tests, and two sets of them load both cores all the time. The mark
+    xdist_group of pytest-xdist 3.8 has no effect with pytest 9.2.
+    """
+
+    FOLDER = "agg_pipeline_tests/dagster/services/"
+
+    def _split_scope(self, nodeid: str) -> str:
+        return self.FOLDER if nodeid.startswith(self.FOLDER) else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ServicesTogether:
+    return ServicesTogether(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Dagster's own processes, shared by the tests of this package, which one worker runs in a row (mark xdist_group)."""
+"""Dagster's own processes, shared by the tests of this package, which one worker runs in a row (ServicesTogether)."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -10,8 +10,6 @@ from agg_pipeline.embedded import Stack
 from agg_pipeline.embedded.dagster_services import dagster_services
 from agg_pipeline_tests.dagster.client import DagsterClient
 from agg_pipeline_tests.dagster.conftest import empty_storage
-
-GROUP = pytest.mark.xdist_group("dagster services")
 
 
 @pytest.fixture(scope="package")  # not the session's: other tests empty the storage

@@ -14,7 +14,6 @@ from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.embedded import Stack
 from agg_pipeline.market.timeframes import Timeframe, window_start
 from agg_pipeline_tests.dagster.client import DagsterClient
-from agg_pipeline_tests.dagster.services.conftest import GROUP
 from agg_pipeline_tests.oracle import assert_equals_oracle
 from agg_pipeline_tests.sql.helpers import rows, scalar, state
 
@@ -22,7 +21,6 @@ from agg_pipeline_tests.sql.helpers import rows, scalar, state
 BEGIN = window_start(dt.datetime.now(dt.UTC) - dt.timedelta(hours=7), Timeframe.H4)
 POISON = "update data_bars set trade_count = 2000000000 where canonical_symbol = 'POISON' and ts_utc < %s"
 SYMBOLS = ["AAA", "BBB", "POISON"]
-pytestmark = GROUP
 
 
 @pytest.fixture

@@ -11,14 +11,12 @@ from agg_pipeline.cli import app
 from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.orchestration.tags import PROGRESS
 from agg_pipeline_tests.dagster.client import DagsterClient
-from agg_pipeline_tests.dagster.services.conftest import GROUP
 from agg_pipeline_tests.oracle import assert_equals_oracle
 
 BEGIN = dt.datetime(2026, 1, 5, tzinfo=dt.UTC)
 DAYS = 30
 SYMBOLS = ["AAA", "BBB", "CCC"]
 INTERVAL_S = 300  # between two ticks of the schedule
-pytestmark = GROUP
 
 
 @pytest.fixture

@@ -7,10 +7,7 @@ import psycopg
 from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.market.timeframes import Timeframe, window_start
 from agg_pipeline_tests.dagster.client import DagsterClient
-from agg_pipeline_tests.dagster.services.conftest import GROUP
 from agg_pipeline_tests.oracle import assert_equals_oracle
-
-pytestmark = GROUP
 
 
 def test_the_daemon_runs_a_scheduled_tick(
