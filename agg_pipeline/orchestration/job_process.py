@@ -6,7 +6,6 @@ a resource's config, which Dagster stores. Dagster, which takes seconds to impor
 
 import contextlib
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -79,7 +78,10 @@ class JobProcess:
         with contextlib.suppress(BrokenPipeError):  # it has ended, as its exit code says
             print(json.dumps({"ops": ops, "max_runs": max_runs}), file=orders, flush=True)
         for line in results:
-            yield JobRun.model_validate_json(line)
+            run = JobRun.model_validate_json(line)
+            if not run.is_more_due:
+                self._child.wait()  # a caller that stops now closes the standard input, which would interrupt the child
+            yield run
         if code := self._child.wait():
             raise JobProcessError(f"The process of the run ended with exit code {code}; see its output above.")
 
@@ -88,9 +90,6 @@ def main() -> None:
     """Entry point of the child: reads an order from standard input, prints a line of JSON for each run."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits that it is ignored
     results = _take_standard_output()
-    # An instance in memory may be collected in another thread than the one that opened its SQLite connection, which
-    # SQLAlchemy then logs with a traceback. Nothing is lost: the instance has ended.
-    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     import dagster  # noqa: F401 - while the parent still prepares the order
 
     if not (order := sys.stdin.readline()):
