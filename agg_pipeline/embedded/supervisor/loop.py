@@ -44,7 +44,7 @@ class Supervisor:
                 os.read(wakeup, 65536)
             received = os.read(orders, 65536) if orders in readable else None
             if received == b"" or not set(readable).isdisjoint(owner):
-                write_log("the owner has ended")
+                write_log("stops: the owner has ended, or has closed its end of the orders")
                 self.stopping = True
             elif received is not None:
                 self._carry_out(received)

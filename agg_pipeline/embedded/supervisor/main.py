@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .loop import Supervisor
 from .orphans import adopt_orphans
+from .service import write_log
 
 LOCK_TIMEOUT_S = 2.0
 
@@ -21,6 +22,7 @@ def main() -> None:
     wakeup = _handle_signals(supervisor)
     _hold(root / "supervisor.lock")
     adopt_orphans()
+    write_log(f"started by process {owner}")
     try:
         supervisor.run(sys.stdin.fileno(), wakeup, _watch_owner(owner))
     finally:
