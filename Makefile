@@ -93,7 +93,7 @@ check: gates ## Run the gates, Dagster's validation of the definitions and all t
 nightly: $(STAMP) ## Run the long random tests: a thousand histories, hundreds of kills, every mutation and fault
 	AGG_KILLS=200 $(PYTEST) --hypothesis-profile nightly -m 'not bench and not ui and not celery' --durations 20 \
 		agg_pipeline_tests/sql/test_any_order.py agg_pipeline_tests/dagster/test_kill.py \
-		agg_pipeline_tests/quality agg_pipeline_tests/faults agg_pipeline_tests/security/test_planted_secrets.py \
+		agg_pipeline_tests/quality agg_pipeline_tests/faults agg_pipeline_tests/security agg_pipeline_tests/http/test_live_hours.py \
 		agg_pipeline_tests/sql/test_mutations.py agg_pipeline_tests/sql/test_concurrency.py $(ARGS)
 
 # More rounds than the same tests in `make test`, with Dagster's own processes and real pauses between repeated calls.

@@ -1,19 +1,20 @@
-"""72 hours of live ticks, over a weekend: nothing late, nothing early, nothing wrong."""
+"""Hours of live ticks, into a weekend or over it: nothing late, nothing early, nothing wrong."""
 
 import datetime as dt
 import random
 from collections.abc import Iterator
 
 import psycopg
+import pytest
 
 from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline_tests.oracle import assert_equals_oracle
+from agg_pipeline_tests.sampling import sampled
 from agg_pipeline_tests.ticking import tick, tick_until_quiet
 
 BEGIN = dt.datetime(
     2026, 1, 9, 12, tzinfo=dt.UTC
 )  # a Friday; the FX week ends at 22:00 UTC and opens on Sunday at 22:00
-HOURS = 72
 MINUTE = dt.timedelta(minutes=1)
 
 # Of the last hours only: what was there once is asked for by the oracle at the end.
@@ -36,8 +37,8 @@ COMPLETE_BUT_MISSING_PARENT = """
     except select canonical_symbol, timeframe, ts_utc from derived_data_bars where deleted_at is null"""
 
 
-def _arrivals() -> dict[dt.datetime, list[dict[str, object]]]:
-    """Raw bars of five assets by the tick at which they have arrived."""
+def _arrivals(hours: int, born: int) -> dict[dt.datetime, list[dict[str, object]]]:
+    """Raw bars of five assets by the tick at which they have arrived; BORN_EARLY has none for ``born`` minutes."""
     rng = random.Random(7)
     arrivals: dict[dt.datetime, list[dict[str, object]]] = {}
 
@@ -56,7 +57,7 @@ def _arrivals() -> dict[dt.datetime, list[dict[str, object]]]:
         }
         arrivals.setdefault(_tick_at_or_after(ts + length + late), []).append(row)
 
-    for m in range(HOURS * 60):
+    for m in range(hours * 60):
         ts = BEGIN + m * MINUTE
         weekend = dt.timedelta(hours=10) <= ts - BEGIN < dt.timedelta(hours=58)
         if not weekend:
@@ -64,7 +65,7 @@ def _arrivals() -> dict[dt.datetime, list[dict[str, object]]]:
         if not 700 <= m < 705:
             bar("HOLE", ts, MINUTE, dt.timedelta(0))
         bar("LATE", ts, MINUTE, rng.randrange(601) * dt.timedelta(seconds=1))
-        if m >= 30 * 60:
+        if m >= born:
             bar("BORN_EARLY", ts, MINUTE, dt.timedelta(0))
         if m % 5 == 0:
             bar("NATIVE_5M", ts, 5 * MINUTE, dt.timedelta(0))
@@ -82,27 +83,29 @@ def _ticks(begin: dt.datetime) -> Iterator[dt.datetime]:
         t += 5 * MINUTE
 
 
-def test_72_live_hours_over_a_weekend(one_gateway: AggGateway, clean: psycopg.Connection) -> None:
+@pytest.mark.parametrize("hours", sampled([14, 72], [14]))
+def test_live_hours(one_gateway: AggGateway, clean: psycopg.Connection, hours: int) -> None:
     """Each 5m bar is there at the first tick after its minutes are in, each longer one in that of its last child."""
-    gateway, arrivals = one_gateway, _arrivals()
+    born = hours * 25  # minutes
+    gateway, arrivals = one_gateway, _arrivals(hours, born)
     for symbol in ("EURUSD", "HOLE", "LATE", "BORN_EARLY"):
         gateway.register_asset(symbol, start=BEGIN, base_timeframe="1m")
     gateway.register_asset("NATIVE_5M", start=BEGIN, base_timeframe="5m")
     for now in _ticks(BEGIN):
-        if now > BEGIN + HOURS * 60 * MINUTE:
+        if now > BEGIN + hours * 60 * MINUTE:
             break
         _load(gateway, arrivals.pop(now, []))
         tick(gateway, now)
         for query in (COMPLETE_BUT_MISSING_5M, COMPLETE_BUT_MISSING_PARENT):
             missing = clean.execute(query, {"now": now}).fetchall()
             assert not missing, f"at {now}: {missing}"
-    end = BEGIN + (HOURS + 30) * 60 * MINUTE  # past every deadline
+    end = BEGIN + (hours + 30) * 60 * MINUTE  # past every deadline
     for bars in arrivals.values():  # what was still on its way at the end
         _load(gateway, bars)
     tick_until_quiet(gateway, end)
     counts = assert_equals_oracle(clean)
-    assert counts["NATIVE_5M", "15m"] == HOURS * 4
-    assert counts["BORN_EARLY", "5m"] == (HOURS - 30) * 12
+    assert counts["NATIVE_5M", "15m"] == hours * 4
+    assert counts["BORN_EARLY", "5m"] == hours * 12 - born // 5
 
 
 def _load(gateway: AggGateway, bars: list[dict[str, object]]) -> None:

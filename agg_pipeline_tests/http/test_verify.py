@@ -80,6 +80,7 @@ def test_right_bars_have_no_differences(target: None, one_week: psycopg.Connecti
     assert ": 0 differences." in result.stdout
 
 
+@pytest.mark.parametrize("target", ["rest"], indirect=True)  # too long to run twice
 def test_random_damage_is_found_in_every_field_and_corrected(target: None, one_week: psycopg.Connection) -> None:
     rng = random.Random(5)
     bars = one_week.execute(
