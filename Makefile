@@ -49,9 +49,9 @@ up: $(STAMP) ## Start database, REST API, Dagster UI and daemon; Ctrl-C stops th
 down: $(STAMP) ## Stop what `make up` started
 	@$(BIN)/agg-pipeline down
 
-# Two workers, each with servers of its own, which take the next test when they have done one; the tests that share
-# Dagster's processes are one group, which comes first (agg_pipeline_tests/conftest.py).
-PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadscope
+# Three workers, each with servers of its own, for two cores: tests of Dagster's processes mostly wait. A worker takes the
+# next test when it has done one; which tests stay together says agg_pipeline_tests/conftest.py.
+PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder
 
 test: $(STAMP) ## Run all tests but the benchmarks, on real servers (ARGS="-k leases" for some)
 	$(PYTEST) $(ARGS)

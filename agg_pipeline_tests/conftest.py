@@ -14,7 +14,7 @@ from agg_pipeline.database.transport import open_transport
 from agg_pipeline.embedded import Stack, temporary
 
 # Property tests: the same few examples each time in `make test`, many new ones in `make nightly`.
-settings.register_profile("sample", max_examples=150, derandomize=True, database=None, deadline=None)
+settings.register_profile("sample", max_examples=75, derandomize=True, database=None, deadline=None)
 settings.register_profile("nightly", max_examples=15_000, database=None, deadline=None, print_blob=True)
 settings.load_profile("sample")
 
@@ -24,21 +24,29 @@ TABLES = (
 )
 
 
-class ServicesTogether(LoadScopeScheduling):
-    """Sends each test by itself, and those that share Dagster's processes as one group, which comes first.
+# Tests of these folders share servers that take seconds to start: one worker runs all of a folder in a row. Dagster's
+# services come first, since their tests mostly wait.
+TOGETHER = [f"agg_pipeline_tests/{folder}/" for folder in ("dagster/services", "faults", "predecessor", "security")]
 
-    Starting these processes takes longer than most tests, and two sets of them load both cores all the time. The mark
-    xdist_group of pytest-xdist 3.8 has no effect with pytest 9.2.
+
+class FoldersTogether(LoadScopeScheduling):
+    """Sends the tests of each folder of TOGETHER as one group, every other test by itself, in the order collected.
+
+    The mark xdist_group of pytest-xdist 3.8 has no effect with pytest 9.2.
     """
 
-    FOLDER = "agg_pipeline_tests/dagster/services/"
-
     def _split_scope(self, nodeid: str) -> str:
-        return self.FOLDER if nodeid.startswith(self.FOLDER) else nodeid
+        return next((folder for folder in TOGETHER if nodeid.startswith(folder)), nodeid)
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ServicesTogether:
-    return ServicesTogether(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FoldersTogether:
+    return FoldersTogether(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The groups first: a long one that begins last would be waited for."""
+    last = len(TOGETHER)
+    items.sort(key=lambda item: next((n for n, at in enumerate(TOGETHER) if item.nodeid.startswith(at)), last))
 
 
 @pytest.fixture(autouse=True)

@@ -57,12 +57,13 @@ class Bars:
 
     def is_invalidated(self, ts: "pd.Series[pd.Timestamp]", timeframe: Timeframe) -> "pd.Series[bool]":
         """Whether the windows that start at ``ts`` are invalidated, in their own source or in a timeframe below it."""
-        invalidated = pd.Series(False, index=ts.index)
         below = {timeframe, *_sources(timeframe)}
-        for change in self.invalidated:
-            if change.timeframe in below:
-                invalidated |= (ts < change.to_utc) & (ts + timeframe.length > change.from_utc)
-        return invalidated
+        ranges = [(change.from_utc, change.to_utc) for change in self.invalidated if change.timeframe in below]
+        # A window overlaps none of them if all that begin before its end have also ended at its start.
+        begins = pd.DatetimeIndex(sorted(begin for begin, _ in ranges), tz="UTC")
+        ends = pd.DatetimeIndex(sorted(end for _, end in ranges), tz="UTC")
+        begun, ended = begins.searchsorted(ts + timeframe.length), ends.searchsorted(ts, side="right")
+        return pd.Series(begun > ended, index=ts.index)
 
 
 def read_page(gateway: AggGateway, symbol: str, page: tuple[dt.datetime, dt.datetime]) -> Bars | None:

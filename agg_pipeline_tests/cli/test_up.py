@@ -139,6 +139,7 @@ def test_down_stops_an_up_that_is_still_starting_and_kill_9_of_up_leaves_nothing
         assert up.command("down").stdout.replace("\n", "") == f"Nothing runs in {up.layout.root}."
 
 
+@pytest.mark.nightly
 def test_a_service_that_keeps_ending_ends_up_with_its_name_and_log(
     stack: Stack, clean: psycopg.Connection, tmp_path: Path
 ) -> None:

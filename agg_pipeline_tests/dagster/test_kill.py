@@ -12,7 +12,7 @@ from agg_pipeline.embedded import Stack, started
 from agg_pipeline_tests.dagster.killing import History, start_tick
 from agg_pipeline_tests.embedded.processes import crash
 
-KILLS = int(os.environ.get("AGG_KILLS", "4"))
+KILLS = int(os.environ.get("AGG_KILLS", "2"))
 SEED = int(os.environ.get("AGG_SEED", "1"))
 
 
@@ -46,6 +46,7 @@ def test_the_process_of_a_run_is_killed(own_stack: Stack) -> None:
     assert leases > 0, "no kill fell between a lease and its end"
 
 
+@pytest.mark.nightly
 def test_postgresql_is_killed(own_stack: Stack) -> None:
     """The server or one of its processes; its supervisor starts it again, and the run goes on or fails honestly."""
     history = History(own_stack, SEED)

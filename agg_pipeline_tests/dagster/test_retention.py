@@ -61,17 +61,11 @@ def test_old_runs_go_with_their_events_and_their_rows(
     assert retention(defs, instance) == {"runs_deleted": 0, "runlog_rows_deleted": 0, "runlog_rows_abandoned": 0}
 
 
-def test_the_oldest_go_first_and_no_more_than_so_many(
-    defs: dg.Definitions, instance: dg.DagsterInstance, runs: dict[str, str]
+def test_the_oldest_go_first_and_no_more_than_so_many_of_an_age_that_operators_choose(
+    settings_of_the_stack: pytest.MonkeyPatch, defs: dg.Definitions, instance: dg.DagsterInstance, runs: dict[str, str]
 ) -> None:
     assert retention(defs, instance, max_runs=1)["runs_deleted"] == 1
     assert left(instance, runs) == {"fresh", "old", "open", "theirs"}
-    assert retention(defs, instance, days=15, max_runs=100)["runs_deleted"] == 1
-
-
-def test_the_age_is_an_operators_choice(
-    settings_of_the_stack: pytest.MonkeyPatch, defs: dg.Definitions, instance: dg.DagsterInstance, runs: dict[str, str]
-) -> None:
     settings_of_the_stack.setenv("RETENTION_DAYS", "25")
-    assert retention(defs, instance)["runs_deleted"] == 1
-    assert left(instance, runs) == {"fresh", "old", "open", "theirs"}
+    assert retention(defs, instance)["runs_deleted"] == 0
+    assert retention(defs, instance, days=15, max_runs=100)["runs_deleted"] == 1

@@ -14,7 +14,8 @@ from agg_pipeline_tests.sampling import sampled
 from agg_pipeline_tests.sql.helpers import put
 
 
-@pytest.mark.parametrize("ahead", sampled([2 * HOUR, -2 * HOUR], [2 * HOUR]))
+@pytest.mark.nightly
+@pytest.mark.parametrize("ahead", [2 * HOUR, -2 * HOUR])
 def test_the_clock_is_wrong(world: World, ahead: dt.timedelta) -> None:
     """A tick every five minutes while bars come in, an hour of them with the wrong time."""
     world.begin()

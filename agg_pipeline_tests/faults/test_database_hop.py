@@ -103,6 +103,7 @@ def test_reset_in_mid_run(far_world: World, hop: Hop) -> None:
     far_world.recovers("database hop: reset", "RST just before a `catchup_aggregation_batch`")
 
 
+@pytest.mark.nightly
 def test_starved_pool(far_world: World, hop: Hop) -> None:
     """Calls of somebody else hold every connection of the pool."""
     over = threading.Event()

@@ -42,6 +42,7 @@ def statement_timeout(world: World, limit: str) -> Iterator[None]:
             set_to("8s")
 
 
+@pytest.mark.nightly
 def test_statement_timeout(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Days of backlog in one call are too much for it; halves of it are done while the limit stands."""
     monkeypatch.setenv("TASKS_PER_STEP", "20")
@@ -56,6 +57,7 @@ def test_statement_timeout(world: World, monkeypatch: pytest.MonkeyPatch) -> Non
     world.recovers("statement timeout", said)
 
 
+@pytest.mark.nightly
 def test_deadlock(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The database ends the pipeline's call to let another session go on, and the call is repeated."""
     monkeypatch.setenv("TASKS_PER_STEP", "20")

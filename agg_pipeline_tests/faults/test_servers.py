@@ -60,7 +60,8 @@ def stopped(world: World) -> Iterator[Callable[[str], None]]:
 STOPPED = [("postgrest", "PostgREST stopped"), ("postgres", "PostgreSQL stopped")]
 
 
-@pytest.mark.parametrize(("server", "fault"), sampled(STOPPED, STOPPED[1:]))
+@pytest.mark.nightly
+@pytest.mark.parametrize(("server", "fault"), STOPPED)
 def test_a_server_is_stopped_and_goes_on(world: World, server: str, fault: str) -> None:
     """SIGSTOP: it holds its connections and answers nobody; with SIGCONT it does all that it was asked for."""
     world.timeout_s = 0.6
@@ -71,6 +72,7 @@ def test_a_server_is_stopped_and_goes_on(world: World, server: str, fault: str) 
     world.recovers(fault, "SIGSTOP just before a `catchup_aggregation_batch`, SIGCONT after the run", straggling=True)
 
 
+@pytest.mark.nightly
 def test_sessions_are_terminated(world: World) -> None:
     """Every 50 ms all sessions of the API end, whatever they do."""
     over, killed = threading.Event(), [0]

@@ -52,6 +52,7 @@ def test_killed_between_any_two_calls(world: World) -> None:
     world.table.append(summary(recoveries, f"kill -9 between two of its {CALLS_OF_A_RUN} calls, {len(left)} times"))
 
 
+@pytest.mark.nightly
 def test_zombie(world: World) -> None:
     """A run frozen while it holds leases continues after another run did the work: it must change nothing."""
     with world.proxy.broken(Fault("stall", on="agg_start_batch", times=1)) as fault:
@@ -117,6 +118,7 @@ def test_a_hundred_ticks_at_once(world: World) -> None:
     world.recovers(f"{TICKS} ticks at once", f"{kinds['success']} leases for 20 tasks, {kinds['busy']} times busy")
 
 
+@pytest.mark.nightly
 def test_a_poisoned_symbol(world: World) -> None:
     """Twenty symbols, of which one has a trade count that no column holds: the other 19 do not wait for it."""
     symbols = tuple(f"S{n:02d}" for n in range(20))

@@ -83,7 +83,7 @@ def _ticks(begin: dt.datetime) -> Iterator[dt.datetime]:
         t += 5 * MINUTE
 
 
-@pytest.mark.parametrize("hours", sampled([14, 72], [14]))
+@pytest.mark.parametrize("hours", sampled([12, 72], [12]))
 def test_live_hours(one_gateway: AggGateway, clean: psycopg.Connection, hours: int) -> None:
     """Each 5m bar is there at the first tick after its minutes are in, each longer one in that of its last child."""
     born = hours * 25  # minutes

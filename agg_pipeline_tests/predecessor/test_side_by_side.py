@@ -123,6 +123,7 @@ def test_they_work_at_the_same_time(stack: Stack, clean: psycopg.Connection) -> 
     assert built["EURUSD", "5m"] > 100
 
 
+@pytest.mark.nightly
 def test_the_predecessor_alone_goes_on_after_the_migration(stack: Stack, two_weeks: str) -> None:
     """Back to the old worker: it gets every timeframe right, with its own calls, from where it or we stopped."""
     with database(stack.dsn, "doubled_finish", copy_of=two_weeks) as dsn:

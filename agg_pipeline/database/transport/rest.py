@@ -2,7 +2,9 @@
 
 import datetime as dt
 import email.utils
+import functools
 import json
+import ssl
 import threading
 from typing import Any
 
@@ -16,11 +18,17 @@ from agg_pipeline.errors import PermanentError, TransientError, error_for
 _CLIENT_PREFIX = "/rest/v1"
 
 
+@functools.cache
+def _tls_context() -> ssl.SSLContext:
+    """One for the process: to read the certificates takes 30 ms, and each run connects anew."""
+    return httpx.create_ssl_context()
+
+
 class _RestPath(httpx.HTTPTransport):
     """Replaces the path /rest/v1, which supabase-py always uses, by ``rest_path``: PostgREST itself serves at /."""
 
     def __init__(self, rest_path: str) -> None:
-        super().__init__()
+        super().__init__(verify=_tls_context())
         self._rest_path = rest_path.rstrip("/")
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -31,7 +39,7 @@ class _RestPath(httpx.HTTPTransport):
 
 
 class RestTransport:
-    """Calls over one httpx client, which is kept, since each new one creates a TLS context."""
+    """Calls over one httpx client, which keeps its connections."""
 
     def __init__(self, url: str, key: str, *, rest_path: str, timeout_s: float) -> None:
         self._address = url.rpartition("@")[2]  # for messages: without the password
@@ -40,6 +48,7 @@ class RestTransport:
         self._headers = {"apikey": key, "authorization": f"Bearer {key}"}
         self._last = threading.local()  # last response: the client's errors lack status and headers
         self._http = httpx.Client(
+            verify=_tls_context(),
             transport=None if rest_path.rstrip("/") == _CLIENT_PREFIX else _RestPath(rest_path),
             timeout=httpx.Timeout(timeout_s, connect=min(10.0, timeout_s)),
             event_hooks={"response": [self._store_response]},

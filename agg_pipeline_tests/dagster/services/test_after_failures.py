@@ -147,6 +147,7 @@ def test_a_run_whose_process_is_killed_frees_its_tasks_by_sensor(
     assert scalar(bars, "select array_agg(code) from ops_issues") == ["AGG_SCHEDULED_FAIL"]
 
 
+@pytest.mark.nightly
 def test_even_a_reexecution_from_failure_loses_no_task(
     client: DagsterClient, bars: psycopg.Connection, lock: psycopg.Connection, a_run_in_the_middle: str
 ) -> None:
