@@ -109,8 +109,8 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_down_stops_an_up_that_is_still_starting_and_kill_9_of_up_leaves_nothing(tmp_path: Path) -> None:
-    """Database, Dagster and the children of both; the data is there again afterwards."""
+@pytest.mark.nightly
+def test_down_stops_an_up_that_is_still_starting(tmp_path: Path) -> None:
     root = tmp_path / "stack"
     with Up(root) as up:
         up.says("Starting Dagster")
@@ -121,7 +121,11 @@ def test_down_stops_an_up_that_is_still_starting_and_kill_9_of_up_leaves_nothing
         wait_until_gone(processes)
         assert up.wait() == 0
         assert up.lines[-2:] == ["Stopping ...\n", "Stopped. Data stays in the folder.\n"]
-    with Up(root) as up:
+
+
+def test_kill_9_of_up_leaves_nothing(tmp_path: Path) -> None:
+    """Database, Dagster and the children of both."""
+    with Up(tmp_path / "stack") as up:
         up.says("Ctrl-C stops everything")
         assert list(up.status().services) == ["postgres", "postgrest", *DAGSTER], "stopped in reverse order"
         assert {path.stem for path in up.layout.logs.iterdir()} == {"supervisor", *up.status().services}

@@ -66,6 +66,7 @@ def test_the_database_may_be_named_in_a_file_and_by_its_url_alone(
     assert (done.returncode, done.stdout) == (0, "12 5m bars written in PROD (tasks: 1).\n"), done.stderr
 
 
+@pytest.mark.nightly
 def test_a_failed_run_is_one_line(environment: dict[str, str], hour: psycopg.Connection, tmp_path: Path) -> None:
     hour.execute("update data_bars set trade_count = 2000000000")
     done = tick(environment, tmp_path, "--timeframe", "5m")

@@ -49,6 +49,7 @@ def test_the_comparison_finds_lost_and_wrong_bars(world: World) -> None:
         assert errors(db) == (1, 1)
 
 
+@pytest.mark.nightly
 def test_refused(world: World) -> None:
     with world.proxy.broken(Fault("refuse")):
         run = world.tick()
@@ -70,9 +71,10 @@ def test_black_hole(world: World, kind: str) -> None:
     world.recovers("API: black hole", f"no answer during a run; {arrives}", straggling=True)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     "function",
-    sampled(["agg_start_batch", "catchup_aggregation_batch", "agg_finish_batch"], ["catchup_aggregation_batch"]),
+    ["agg_start_batch", "catchup_aggregation_batch", "agg_finish_batch"],
 )
 def test_black_hole_in_mid_run(world: World, function: str) -> None:
     """Every call of one step arrives after the run has given up on it."""
@@ -85,6 +87,7 @@ def test_black_hole_in_mid_run(world: World, function: str) -> None:
     world.recovers("API: black hole in mid run", f"`{function}` arrives after the run has given up", straggling=True)
 
 
+@pytest.mark.nightly
 def test_reset(world: World) -> None:
     """RST on every call of a run."""
     with world.proxy.broken(Fault("reset")) as fault:

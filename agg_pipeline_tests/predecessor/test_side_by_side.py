@@ -37,6 +37,7 @@ def gateway(stack: Stack, clean: psycopg.Connection) -> Iterator[AggGateway]:
     opened.close()
 
 
+@pytest.mark.nightly
 def test_they_take_turns(gateway: AggGateway, clean: psycopg.Connection) -> None:
     """Three hours, a tick of one of them every five minutes, bars that come late, are corrected and vanish."""
     register(clean, *SYMBOLS)

@@ -24,7 +24,7 @@ from agg_pipeline.embedded import Stack
 from agg_pipeline.market.timeframes import Timeframe
 from agg_pipeline.quality.recomputation import differences, reference_bars
 from agg_pipeline.reading.columns import BAR_COLUMNS, RAW_COLUMNS
-from agg_pipeline_tests.conftest import TABLES
+from agg_pipeline_tests.conftest import empty
 from agg_pipeline_tests.oracle import RAW_SELECT, hours_of
 from agg_pipeline_tests.sessions import follow
 from agg_pipeline_tests.sql.helpers import (
@@ -89,7 +89,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @initialize()
     def register_both(self) -> None:
-        self.db.execute(f"truncate {TABLES} cascade")
+        empty(self.db)
         for symbol, base in BASE.items():
             register(self.db, symbol, base=base, start="00:07")
             follow(self.db, symbol, CALENDAR.get(symbol, "24x7"))
@@ -309,7 +309,7 @@ def test_bars_equal_a_fresh_computation_after_any_sequence_of_events(dsn: str) -
     run_state_machine_as_test(
         lambda: AnyOrder(dsn),
         settings=settings(
-            max_examples=settings().max_examples // 15,  # one takes a second
+            max_examples=settings().max_examples // 25,  # one takes a second
             stateful_step_count=25,
             suppress_health_check=list(HealthCheck),
             phases=[Phase.explicit, Phase.generate],

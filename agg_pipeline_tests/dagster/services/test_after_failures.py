@@ -136,6 +136,7 @@ def test_who_terminates_a_run_frees_its_tasks_at_once(
     assert scalar(bars, "select sum(transient_streak + hard_fail_streak) from data_agg_state") == 0
 
 
+@pytest.mark.nightly
 def test_a_run_whose_process_is_killed_frees_its_tasks_by_sensor(
     client: DagsterClient, bars: psycopg.Connection, a_run_in_the_middle: str
 ) -> None:
