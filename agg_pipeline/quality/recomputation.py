@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from agg_pipeline.market.timeframes import ORIGIN, Timeframe, first_window, ladder_from
@@ -17,6 +19,7 @@ from agg_pipeline.market.trading_hours import TradingHours
 from agg_pipeline.reading.columns import BAR_COLUMNS, KEY, PRICES, RAW_COLUMNS
 
 ALWAYS_OPEN = TradingHours()
+_WINDOW = ["canonical_symbol", "ts_utc"]
 DIFFERENCE_COLUMNS = [*KEY, "problem", "field", "expected", "actual", "by"]
 
 RELATIVE_TOLERANCE = 1e-12  # of vwap and fractional volumes: the order of addition changes the last bits of a sum
@@ -90,8 +93,9 @@ def differences(expected: pd.DataFrame, actual: pd.DataFrame) -> pd.DataFrame:
     both = both[both["side"] == "both"]
     for field in BAR_COLUMNS[len(KEY) :]:
         want, have = both[f"{field}_expected"].astype("float64"), both[f"{field}_actual"].astype("float64")
-        values = both[KEY].assign(problem="wrong", field=field, expected=want, actual=have, by=have - want)
-        found.append(values[~is_equal(want, have, field)])
+        if (is_wrong := ~is_equal(want, have, field)).any():
+            values = both[KEY].assign(problem="wrong", field=field, expected=want, actual=have, by=have - want)
+            found.append(values[is_wrong])
     rows = pd.concat(found).reindex(columns=DIFFERENCE_COLUMNS).astype({"problem": "str", "field": "str"})
     return rows.sort_values(KEY, kind="stable", ignore_index=True)
 
@@ -107,32 +111,55 @@ def _roll_up(
 
     bars = bars[is_valid(bars, source)]
     bars = bars.assign(is_expected=hours.expects(bars["ts_utc"], source.length))
-    bars = bars.assign(ts_utc=window_starts(bars["ts_utc"], target), timeframe=str(target))
+    bars = bars.assign(ts_utc=window_starts(bars["ts_utc"], target))
     bars = bars[bars["ts_utc"] >= first_window(agg_start_utc, target)]
-    bars["vwap"] = bars["vwap"].where(_is_finite(bars["vwap"]))
-    bars["trade_count"] = bars["trade_count"].where(bars["trade_count"] >= 0)
-    bars["weight"] = bars["vol"].where(bars["vwap"].notna())
-    bars["weighted"] = bars["vwap"] * bars["vol"]
 
-    windows = bars.groupby(KEY, sort=True)
-    built = windows.agg(
-        open=("open", "first"),
-        high=("high", "max"),
-        low=("low", "min"),
-        close=("close", "last"),
-        is_partial=("is_partial", "any"),
-        source_candles=("open", "size"),
-        inside=("is_expected", "sum"),
+    # Sorted by symbol and time, so that the rows of a window lie together: firsts[n] to lasts[n].
+    is_first = (bars[_WINDOW] != bars[_WINDOW].shift()).any(axis=1).to_numpy()
+    firsts = np.flatnonzero(is_first)
+    lasts = np.append(firsts[1:], len(bars))[: len(firsts)] - 1
+    vol, vwap = bars["vol"].to_numpy(), bars["vwap"].where(_is_finite(bars["vwap"])).to_numpy()
+    trades = bars["trade_count"].where(bars["trade_count"] >= 0).to_numpy(dtype="float64", na_value=np.nan)
+    weight = np.where(np.isnan(vwap), np.nan, vol)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = _sums(vwap * vol, firsts) / _sums(weight, firsts)  # 0 / 0 is NaN: unknown
+    built = pd.DataFrame(
+        {
+            "canonical_symbol": bars["canonical_symbol"].to_numpy()[firsts],
+            "timeframe": target.value,
+            "ts_utc": bars["ts_utc"].iloc[firsts].reset_index(drop=True),
+            "open": bars["open"].to_numpy()[firsts],
+            "high": _reduced(np.maximum, bars["high"], firsts),
+            "low": _reduced(np.minimum, bars["low"], firsts),
+            "close": bars["close"].to_numpy()[lasts],
+            "vol": _sums(vol, firsts),
+            "vwap": mean,
+            "trade_count": pd.Series(_sums(trades, firsts)).astype("Int64"),
+            "is_partial": _reduced(np.logical_or, bars["is_partial"], firsts),
+            "source_candles": lasts - firsts + 1,
+        }
     )
-    sums = windows[["vol", "weight", "weighted", "trade_count"]].sum(min_count=1)
-    built["vol"] = sums["vol"]
-    built["vwap"] = sums["weighted"] / sums["weight"]  # 0 / 0 is NaN: unknown
-    built["trade_count"] = sums["trade_count"]
-    built = built.reset_index()
     built["expected_candles"] = hours.count(built["ts_utc"], target.length, source.length)
-    built["quality_score"] = _quality(built["inside"], built["expected_candles"])
+    inside = pd.Series(_reduced(np.add, bars["is_expected"].astype("int64"), firsts))
+    built["quality_score"] = _quality(inside, built["expected_candles"])
     stored = built[built["quality_score"].notna()].reset_index(drop=True)
     return _typed(stored, BAR_COLUMNS)
+
+
+def _reduced(ufunc: np.ufunc, values: pd.Series[Any], firsts: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
+    """The values of each window, from one of ``firsts`` to the next, made one."""
+    array = values.to_numpy()
+    reduced: npt.NDArray[Any] = ufunc.reduceat(array, firsts) if len(firsts) else array[:0]
+    return reduced
+
+
+def _sums(values: npt.NDArray[np.float64], firsts: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+    """Sums of the known values of each window, NaN where none is known."""
+    if not len(firsts):
+        return values[:0]
+    is_known = ~np.isnan(values)
+    sums = np.add.reduceat(np.where(is_known, values, 0.0), firsts)
+    return np.where(np.logical_or.reduceat(is_known, firsts), sums, np.nan)
 
 
 def is_valid(bars: pd.DataFrame, timeframe: Timeframe) -> pd.Series[bool]:

@@ -74,7 +74,7 @@ def test_samples_of_several_ticks_reach_every_symbol(
     defs: dg.Definitions, instance: dg.DagsterInstance, four_hours: psycopg.Connection
 ) -> None:
     looked_at = set()
-    for n in range(4):
+    for n in range(6):
         now = BEGIN + dt.timedelta(minutes=5 * n + 6)
         result = run(defs, instance, run_id=str(uuid.UUID(int=n)), timeframes=["5m"], now_utc=now.isoformat())
         looked_at.add(str(told(result)["bars_5m", "prices_sane"].metadata["looked at"].value).split()[2])

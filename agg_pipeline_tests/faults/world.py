@@ -21,7 +21,7 @@ from agg_pipeline.orchestration.jobs import build_job
 from agg_pipeline.orchestration.resources import SupabaseResource
 from agg_pipeline.orchestration.sensors.release import build_release_sensor
 from agg_pipeline.settings import load_settings
-from agg_pipeline_tests.conftest import empty
+from agg_pipeline_tests.conftest import TABLES
 from agg_pipeline_tests.embedded.processes import pids, wait_until
 from agg_pipeline_tests.faults.judge import BEGIN, Verdict, judged
 from agg_pipeline_tests.faults.proxy import Fault, Proxy
@@ -66,7 +66,7 @@ class World:
         """Three hours of bars, all built, and no run so far."""
         self.runs.clear()
         with self.connect() as db:
-            empty(db)
+            db.execute(f"truncate {TABLES} restart identity cascade")
             register(db, *symbols)
             for symbol in symbols:
                 put(db, symbol, BEGIN, 180)

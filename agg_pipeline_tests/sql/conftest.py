@@ -7,7 +7,7 @@ import pytest
 
 from agg_pipeline.database.migrate import migrate
 from agg_pipeline.embedded import Stack
-from agg_pipeline_tests.conftest import empty
+from agg_pipeline_tests.conftest import TABLES
 from agg_pipeline_tests.sql.helpers import copied_database, fresh_database
 
 
@@ -17,7 +17,7 @@ def db(_connection: psycopg.Connection) -> Iterator[psycopg.Connection]:
     if _connection.execute(
         "select exists (select from core_asset_registry_all) or exists (select from ops_runlog)"
     ).fetchone() == (True,):
-        empty(_connection)
+        _connection.execute(f"truncate {TABLES} restart identity cascade")
     with _connection.transaction(force_rollback=True):
         yield _connection
 

@@ -24,7 +24,7 @@ from agg_pipeline.embedded import Stack
 from agg_pipeline.market.timeframes import Timeframe
 from agg_pipeline.quality.recomputation import differences, reference_bars
 from agg_pipeline.reading.columns import BAR_COLUMNS, RAW_COLUMNS
-from agg_pipeline_tests.conftest import empty
+from agg_pipeline_tests.conftest import TABLES
 from agg_pipeline_tests.oracle import RAW_SELECT, hours_of
 from agg_pipeline_tests.sessions import follow
 from agg_pipeline_tests.sql.helpers import (
@@ -89,7 +89,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @initialize()
     def register_both(self) -> None:
-        empty(self.db)
+        self.db.execute(f"truncate {TABLES} restart identity cascade")
         for symbol, base in BASE.items():
             register(self.db, symbol, base=base, start="00:07")
             follow(self.db, symbol, CALENDAR.get(symbol, "24x7"))
