@@ -1,5 +1,6 @@
 """Real servers for the tests: one PostgreSQL and one PostgREST a session, every migration applied."""
 
+import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,27 +25,38 @@ TABLES = (
 )
 
 
-# Tests of these folders share servers that take seconds to start: one worker runs all of a folder in a row. Dagster's
-# services come first, since their tests mostly wait.
-TOGETHER = [f"agg_pipeline_tests/{folder}/" for folder in ("dagster/services", "faults", "predecessor", "security")]
+# Tests that share servers or calendars, which take seconds to make: one worker runs all of a group in a row.
+# Dagster's services come first, since their tests mostly wait.
+TOGETHER = {
+    f"agg_pipeline_tests/{start}": group
+    for group, starts in {
+        "services": ["dagster/services/"],
+        "faults": ["faults/"],
+        "predecessor": ["predecessor/"],
+        "security": ["security/"],
+        "calendars": ["sql/test_sessions", "sql/test_expected", "http/test_calendars", "dagster/test_calendars"],
+    }.items()
+    for start in starts
+}
 
 
-class FoldersTogether(LoadScopeScheduling):
-    """Sends the tests of each folder of TOGETHER as one group, every other test by itself, in the order collected.
+class GroupsTogether(LoadScopeScheduling):
+    """Sends the tests of each group of TOGETHER as one, every other test by itself, in the order collected.
 
     The mark xdist_group of pytest-xdist 3.8 has no effect with pytest 9.2.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return next((folder for folder in TOGETHER if nodeid.startswith(folder)), nodeid)
+        return next((group for start, group in TOGETHER.items() if nodeid.startswith(start)), nodeid)
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FoldersTogether:
-    return FoldersTogether(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupsTogether:
+    return GroupsTogether(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The groups first: a long one that begins last would be waited for."""
+    gc.freeze()  # what was imported stays: no need to go through a million objects of it again and again
     last = len(TOGETHER)
     items.sort(key=lambda item: next((n for n, at in enumerate(TOGETHER) if item.nodeid.startswith(at)), last))
 

@@ -75,6 +75,7 @@ def test_a_failed_run_is_one_line(environment: dict[str, str], hour: psycopg.Con
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.nightly
 def test_an_unreachable_database_is_one_line(environment: dict[str, str], tmp_path: Path) -> None:
     environment |= {"SUPABASE_URL": "postgresql://nobody:planted-secret@127.0.0.1:9/postgres"}
     done = tick(environment, tmp_path)

@@ -8,13 +8,13 @@ import pytest
 
 from agg_pipeline.definitions import build_definitions
 from agg_pipeline.orchestration.ops import FAILED_TASKS, MAX_LINES
-from agg_pipeline_tests.sampling import sampled
 from agg_pipeline_tests.sql.helpers import at, scalar
 
 POISONED = ["S17", "S1999", "S471"]
 
 
-@pytest.mark.parametrize("tasks", sampled([10_000, 2_000], [2_000]))
+@pytest.mark.nightly
+@pytest.mark.parametrize("tasks", [10_000])
 def test_three_poisoned_tasks_of_thousands(
     tasks: int, settings_of_the_stack: pytest.MonkeyPatch, clean: psycopg.Connection, instance: dg.DagsterInstance
 ) -> None:

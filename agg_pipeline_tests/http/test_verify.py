@@ -50,11 +50,11 @@ def target(request: pytest.FixtureRequest, stack: Stack, monkeypatch: pytest.Mon
 
 
 @pytest.fixture
-def four_days(stack: Stack, clean: psycopg.Connection) -> psycopg.Connection:
-    """Four days of a 24x7 coin and of a native 5m index, built at every level."""
+def three_days(stack: Stack, clean: psycopg.Connection) -> psycopg.Connection:
+    """Three days of a 24x7 coin and of a native 5m index, built at every level."""
     gateway = open_gateway(stack, direct=True)
-    fill(clean, gateway, "BTCUSD", days=4)
-    fill(clean, gateway, "DE40", "5m", days=4)
+    fill(clean, gateway, "BTCUSD", days=3)
+    fill(clean, gateway, "DE40", "5m", days=3)
     tick_until_quiet(gateway, NOW, max_windows=10_000)
     gateway.close()
     return clean
@@ -70,20 +70,20 @@ def found(result: Result) -> set[tuple[str, ...]]:
     return set(lines)
 
 
-def test_right_bars_have_no_differences(target: None, four_days: psycopg.Connection) -> None:
-    counts = assert_equals_oracle(four_days)
+def test_right_bars_have_no_differences(target: None, three_days: psycopg.Connection) -> None:
+    counts = assert_equals_oracle(three_days)
     result = run("verify", "--all")
     assert result.exit_code == 0, result.output
-    source_bars = four_days.execute("select count(*) from data_bars").fetchone()[0]  # type: ignore[index]
+    source_bars = three_days.execute("select count(*) from data_bars").fetchone()[0]  # type: ignore[index]
     said = f"{sum(counts.values()):,} bars of 2 symbols recomputed from {source_bars:,} source bars"
     assert said in result.stdout
     assert ": 0 differences." in result.stdout
 
 
 @pytest.mark.parametrize("target", ["rest"], indirect=True)
-def test_random_damage_is_found_in_every_field_and_corrected(target: None, four_days: psycopg.Connection) -> None:
+def test_random_damage_is_found_in_every_field_and_corrected(target: None, three_days: psycopg.Connection) -> None:
     rng = random.Random(5)
-    bars = four_days.execute(
+    bars = three_days.execute(
         """select id, canonical_symbol, timeframe, to_char(ts_utc at time zone 'UTC', 'YYYY-MM-DD HH24:MI')
              from derived_data_bars order by id"""
     ).fetchall()
@@ -97,9 +97,9 @@ def test_random_damage_is_found_in_every_field_and_corrected(target: None, four_
     wrong = set()
     for bar_id, *name in rng.sample(bars, 60):
         fields, assignment = rng.choice(list(damages.items()))
-        four_days.execute(f"update derived_data_bars set {assignment} where id = %s", [bar_id])
+        three_days.execute(f"update derived_data_bars set {assignment} where id = %s", [bar_id])
         wrong |= {(*name, field) for field in fields}
-    four_days.execute(
+    three_days.execute(
         """insert into derived_data_bars (canonical_symbol, timeframe, ts_utc, open, high, low, close)
            values ('DE40', '1h', '2026-01-07T03:00Z', 1, 1, 1, 1), ('BTCUSD', '5m', '2026-01-12T00:02Z', 1, 1, 1, 1),
                   ('BTCUSD', '1d', '2026-01-25Z', 1, 1, 1, 1)"""
@@ -108,7 +108,7 @@ def test_random_damage_is_found_in_every_field_and_corrected(target: None, four_
               ("BTCUSD", "1d", "2026-01-25 00:00", "surplus")}  # fmt: skip
     result = run("verify", "--all")
     assert (result.exit_code, found(result)) == (1, wrong)
-    four_days.execute("delete from derived_data_bars where ts_utc > '2026-01-12Z'")  # beyond what is built
+    three_days.execute("delete from derived_data_bars where ts_utc > '2026-01-12Z'")  # beyond what is built
 
     plan = run("rebuild", "BTCUSD", "5m")
     assert "repeat with --do" in plan.stdout
@@ -118,15 +118,15 @@ def test_random_damage_is_found_in_every_field_and_corrected(target: None, four_
         assert result.exit_code == 0, result.output
     result = run("verify", "--all")
     assert result.exit_code == 0, result.output
-    assert_equals_oracle(four_days)
+    assert_equals_oracle(three_days)
 
 
 @pytest.mark.parametrize("target", ["rest"], indirect=True)
-def test_invalidated_windows_are_marked(target: None, four_days: psycopg.Connection) -> None:
-    four_days.execute(
+def test_invalidated_windows_are_marked(target: None, three_days: psycopg.Connection) -> None:
+    three_days.execute(
         "update data_bars set high = 1e9 where canonical_symbol = 'BTCUSD' and ts_utc = '2026-01-06T10:07Z'"
     )
-    four_days.execute("update derived_data_bars set low = low - 1 where timeframe = '4h' and ts_utc = '2026-01-07Z'")
+    three_days.execute("update derived_data_bars set low = low - 1 where timeframe = '4h' and ts_utc = '2026-01-07Z'")
     result = run("verify", "--all", "--symbol", "BTCUSD")
     waiting = [line for line in result.stdout.splitlines() if line.endswith("(invalidated)")]
     assert result.exit_code == 1
@@ -135,8 +135,8 @@ def test_invalidated_windows_are_marked(target: None, four_days: psycopg.Connect
 
 
 @pytest.mark.parametrize("target", ["rest"], indirect=True)
-def test_only_selected_bars_are_verified(target: None, four_days: psycopg.Connection) -> None:
-    four_days.execute(
+def test_only_selected_bars_are_verified(target: None, three_days: psycopg.Connection) -> None:
+    three_days.execute(
         "update derived_data_bars set high = high + 1 where canonical_symbol = 'BTCUSD' and timeframe <> '1d'"
     )
     result = run("verify", "--symbol", "BTCUSD", "--timeframe", "1h", "--timeframe", "4h",
@@ -149,7 +149,7 @@ def test_only_selected_bars_are_verified(target: None, four_days: psycopg.Connec
 
 
 @pytest.mark.parametrize("target", ["rest"], indirect=True)
-def test_an_unknown_symbol_or_time_is_one_line(target: None, four_days: psycopg.Connection) -> None:
+def test_an_unknown_symbol_or_time_is_one_line(target: None, three_days: psycopg.Connection) -> None:
     for arguments, said in {
         ("verify", "--symbol", "NOPE"): "There are no tasks of NOPE. There are: BTCUSD, DE40.",
         ("verify", "--from", "yesterday"): "--from yesterday is not a time",

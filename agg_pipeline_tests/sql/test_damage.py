@@ -107,6 +107,7 @@ def test_only_built_windows_are_evaluated(built: psycopg.Connection) -> None:
     assert damage(built, "5m") == {"missing": 6}
 
 
+@pytest.mark.nightly
 def test_a_long_history_is_evaluated_in_several_calls(built: psycopg.Connection) -> None:
     put(built, "EURUSD", "2026-01-06T00:00", 60 * 24 * 18)
     settle(built, "2026-01-25T00:00", max_windows=10_000)

@@ -16,6 +16,7 @@ def worker(db: psycopg.Connection) -> Worker:
     return Worker(db)
 
 
+@pytest.mark.nightly
 def test_its_calls_build_every_level_as_the_data_comes(worker: Worker, db: psycopg.Connection) -> None:
     """Twelve hours, a tick every five minutes, bars that come two minutes late and a hole of an hour."""
     for n in range(0, 720 + 20, 5):
