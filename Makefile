@@ -93,12 +93,11 @@ check: gates ## Run the gates, Dagster's validation of the definitions and all t
 	DAGSTER_HOME="$(CURDIR)/$(VENV)/dagster_home" $(BIN)/dagster definitions validate -w workspace.yaml
 	$(PYTEST) $(ARGS)
 
-# The long tables of cases, of which `make test` runs a sample, and the random tests: an hour at most on two cores.
-nightly: $(STAMP) ## Run the long random tests: a thousand histories, hundreds of kills, every mutation and fault
-	AGG_KILLS=200 $(PYTEST) --hypothesis-profile nightly -m 'not bench and not ui and not celery' --durations 20 \
-		agg_pipeline_tests/sql/test_any_order.py agg_pipeline_tests/dagster/test_kill.py \
-		agg_pipeline_tests/quality agg_pipeline_tests/faults agg_pipeline_tests/security agg_pipeline_tests/http/test_live_hours.py \
-		agg_pipeline_tests/sql/test_mutations.py agg_pipeline_tests/sql/test_concurrency.py $(ARGS)
+# What `make test` leaves out of the long tables of cases, and random tests with many more cases: half an hour on two cores.
+# AGG_KILLS=500 AGG_EXAMPLES=50000 for a night.
+nightly: $(STAMP) ## Run the long tests: every mutation and fault, hundreds of random histories and kills
+	AGG_KILLS=$(or $(AGG_KILLS),50) $(PYTEST) --hypothesis-profile nightly \
+		-m '(nightly or random or hypothesis) and not bench and not ui and not celery' --durations 20 $(ARGS)
 
 # More rounds than the same tests in `make test`, with Dagster's own processes and real pauses between repeated calls.
 faults: $(STAMP) ## Inject every fault and write docs/reliability.md

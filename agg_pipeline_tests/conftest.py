@@ -1,6 +1,7 @@
 """Real servers for the tests: one PostgreSQL and one PostgREST a session, every migration applied."""
 
 import gc
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +17,9 @@ from agg_pipeline.embedded import Stack, temporary
 
 # Property tests: the same few examples each time in `make test`, many new ones in `make nightly`.
 settings.register_profile("sample", max_examples=75, derandomize=True, database=None, deadline=None)
-settings.register_profile("nightly", max_examples=15_000, database=None, deadline=None, print_blob=True)
+settings.register_profile(
+    "nightly", max_examples=int(os.environ.get("AGG_EXAMPLES", "5000")), database=None, deadline=None, print_blob=True
+)
 settings.load_profile("sample")
 
 TABLES = (

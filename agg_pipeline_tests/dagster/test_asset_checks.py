@@ -70,6 +70,7 @@ def test_a_tick_checks_a_sample_and_the_lag_of_all_its_tasks(
     assert "waiting for source: no 1m bar since 2026-01-05 03:59" in str(silent.description)
 
 
+@pytest.mark.nightly
 def test_samples_of_several_ticks_reach_every_symbol(
     defs: dg.Definitions, instance: dg.DagsterInstance, four_hours: psycopg.Connection
 ) -> None:

@@ -24,6 +24,7 @@ def own_stack(tmp_path: Path) -> Iterator[Stack]:
         yield stack
 
 
+@pytest.mark.random
 def test_the_process_of_a_run_is_killed(own_stack: Stack) -> None:
     """Its leases go stale, and the next tick goes on from what was committed."""
     history = History(own_stack, SEED)

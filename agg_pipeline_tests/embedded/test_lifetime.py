@@ -84,6 +84,7 @@ def test_starts_at_the_same_moment_share_one_stack(root: Path, start: Starter) -
     assert embedded.running(root) == stacks[0], "the thread that started it has ended"
 
 
+@pytest.mark.nightly
 def test_another_process_may_stop_it(root: Path, owner: OwnerProcess, start: Starter) -> None:
     """The owner lives on, and may start it again."""
     processes = pids(root)
@@ -93,6 +94,7 @@ def test_another_process_may_stop_it(root: Path, owner: OwnerProcess, start: Sta
     assert api_answers(start(root))
 
 
+@pytest.mark.nightly
 def test_the_end_of_the_owner_is_the_end_of_the_servers(root: Path, owner: OwnerProcess) -> None:
     """When the command has returned, nothing runs any more: it waits for a server that takes its time."""
     processes = pids(root)
@@ -118,6 +120,7 @@ def test_kill_9_of_the_owner_leaves_no_process(root: Path, owner: OwnerProcess, 
     assert remembers(start(root), "owner killed")
 
 
+@pytest.mark.nightly
 def test_start_while_the_killed_owners_servers_are_stopping(root: Path, owner: OwnerProcess, start: Starter) -> None:
     """A new start never attaches to what is on its way down."""
     owner.kill()
@@ -139,6 +142,7 @@ def test_kill_9_of_the_postmaster_heals(root: Path, start: Starter) -> None:
     assert pids(root)["postgres"] != killed
 
 
+@pytest.mark.nightly
 def test_kill_9_of_a_process_of_postgresql_heals_and_holds_up_no_stop(root: Path, start: Starter) -> None:
     """A server that recovers by itself does not hear that it shall stop; ours ends, and its successor hears it."""
     stack = start(root)
@@ -178,6 +182,7 @@ def test_kill_9_of_the_supervisor_leaves_no_process(root: Path, start: Starter) 
     assert start(root) == stack
 
 
+@pytest.mark.nightly
 def test_kill_9_of_everything_though_a_stranger_has_the_pid(root: Path, start: Starter) -> None:
     """A stale postmaster.pid whose number belongs to a live process by now, as after a reboot."""
     stack = start(root)

@@ -305,6 +305,7 @@ def dsn(stack: Stack, clean: psycopg.Connection) -> str:
     return stack.dsn
 
 
+@pytest.mark.random
 def test_bars_equal_a_fresh_computation_after_any_sequence_of_events(dsn: str) -> None:
     run_state_machine_as_test(
         lambda: AnyOrder(dsn),
