@@ -96,7 +96,7 @@ check: gates ## Run the gates, Dagster's validation of the definitions and all t
 # What `make test` leaves out of the long tables of cases, and random tests with many more cases: half an hour on two cores.
 # AGG_KILLS=500 AGG_EXAMPLES=50000 for a night.
 nightly: $(STAMP) ## Run the long tests: every mutation and fault, hundreds of random histories and kills
-	AGG_KILLS=$(or $(AGG_KILLS),50) $(PYTEST) --hypothesis-profile nightly \
+	AGG_KILLS=$(or $(AGG_KILLS),30) $(PYTEST) --hypothesis-profile nightly \
 		-m '(nightly or random or hypothesis) and not bench and not ui and not celery' --durations 20 $(ARGS)
 
 # More rounds than the same tests in `make test`, with Dagster's own processes and real pauses between repeated calls.

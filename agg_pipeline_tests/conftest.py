@@ -18,7 +18,7 @@ from agg_pipeline.embedded import Stack, temporary
 # Property tests: the same few examples each time in `make test`, many new ones in `make nightly`.
 settings.register_profile("sample", max_examples=75, derandomize=True, database=None, deadline=None)
 settings.register_profile(
-    "nightly", max_examples=int(os.environ.get("AGG_EXAMPLES", "5000")), database=None, deadline=None, print_blob=True
+    "nightly", max_examples=int(os.environ.get("AGG_EXAMPLES", "2000")), database=None, deadline=None, print_blob=True
 )
 settings.load_profile("sample")
 

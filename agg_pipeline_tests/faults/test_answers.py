@@ -97,6 +97,7 @@ def test_reset(world: World) -> None:
     world.recovers("API: connection reset", "RST on each call of a run")
 
 
+@pytest.mark.nightly
 def test_idle_connections_are_reset(world: World) -> None:
     """A pooled connection that a firewall forgot is opened again, and nobody notices."""
     with world.gateway() as gateway:
@@ -110,7 +111,8 @@ def test_idle_connections_are_reset(world: World) -> None:
     world.recovers("API: idle connection reset", "RST between two calls")
 
 
-@pytest.mark.parametrize("size", sampled([0, 190], [190]))
+@pytest.mark.nightly
+@pytest.mark.parametrize("size", [0, 190])
 def test_cut_response(world: World, undisturbed: Snapshot, size: int) -> None:
     """Before the first byte, in the headers: the database has done the work."""
     with world.proxy.broken(Fault("cut", on="catchup_aggregation_batch", times=1, size=size)) as fault:
