@@ -17,7 +17,7 @@ MAX_ROWS = 20  # findings in the table of an evaluation
 
 _DESCRIPTIONS = {
     "matches_recomputation": "Every bar equals its recomputation in pandas from the raw bars.",
-    "no_gaps": "There is no gap in the source bars: no bar that the trading calendar expects is missing.",
+    "no_gaps": "No source bar that the trading calendar expects is missing. A sparse symbol may be quiet.",
     "parents_agree": "Prices, volume and trades agree with the bars that it is built from.",
     "prices_sane": "Prices are finite and consistent, above 0, and do not jump.",
     "coverage": "At most 5 % of the source bars that are expected are missing.",

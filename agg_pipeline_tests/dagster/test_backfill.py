@@ -134,6 +134,7 @@ def test_one_broken_symbol_makes_the_run_red_and_leaves_the_others_right(
     assert scalar(three_days, "select count(*) from data_agg_state where lease_owner is not null") == 0
 
 
+@pytest.mark.nightly
 def test_a_task_that_a_tick_has_at_work_is_waited_for(
     defs: dg.Definitions, instance: dg.DagsterInstance, three_days: psycopg.Connection, stack: Stack
 ) -> None:

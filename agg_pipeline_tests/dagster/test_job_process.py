@@ -39,9 +39,18 @@ def tick(environment: dict[str, str], folder: Path, *options: str) -> subprocess
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "by", sampled(["variables", ".env and the database's URL alone"], [".env and the database's URL alone"])
+)
 def test_a_tick_builds_what_is_due_and_prints_a_line_per_timeframe(
-    environment: dict[str, str], hour: psycopg.Connection, tmp_path: Path
+    environment: dict[str, str], hour: psycopg.Connection, stack: Stack, tmp_path: Path, by: str
 ) -> None:
+    """The child process gets what the parent read, from variables or from .env."""
+    if by != "variables":
+        environment["SUPABASE_URL"] = stack.dsn
+        del environment["SUPABASE_SERVICE_ROLE_KEY"]
+        lines = [f"{name}={environment.pop(name)}" for name in stack.environment() if name in environment]
+        (tmp_path / ".env").write_text("\n".join(lines))
     done = tick(environment, tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[:2] == [
@@ -50,18 +59,6 @@ def test_a_tick_builds_what_is_due_and_prints_a_line_per_timeframe(
     assert done.stderr == ""
     assert assert_equals_oracle(hour)["EURUSD", "5m"] == 12
     assert scalar(hour, "select array_agg(status) from ops_runlog") == ["success"]
-
-
-def test_the_database_may_be_named_in_a_file_and_by_its_url_alone(
-    environment: dict[str, str], hour: psycopg.Connection, stack: Stack, tmp_path: Path
-) -> None:
-    """The child process gets what the parent read from .env."""
-    environment["SUPABASE_URL"] = stack.dsn
-    del environment["SUPABASE_SERVICE_ROLE_KEY"]
-    lines = [f"{name}={environment.pop(name)}" for name in stack.environment() if name in environment]
-    (tmp_path / ".env").write_text("\n".join(lines))
-    done = tick(environment, tmp_path, "--timeframe", "5m")
-    assert (done.returncode, done.stdout) == (0, "12 5m bars written in PROD (tasks: 1).\n"), done.stderr
 
 
 @pytest.mark.nightly

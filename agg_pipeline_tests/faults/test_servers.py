@@ -25,7 +25,7 @@ ENDED = [
 ]
 
 
-@pytest.mark.parametrize(("server", "signum", "fault", "function"), sampled(ENDED, [ENDED[0], ENDED[4]]))
+@pytest.mark.parametrize(("server", "signum", "fault", "function"), sampled(ENDED, [ENDED[4]]))
 def test_a_server_goes_and_comes_again(
     world: World, server: str, signum: signal.Signals, fault: str, function: str
 ) -> None:

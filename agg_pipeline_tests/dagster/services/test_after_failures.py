@@ -53,6 +53,7 @@ def test_everything_that_should_run_by_itself_does(client: DagsterClient) -> Non
     assert client.at_first == dict.fromkeys([*schedules, *sensors], "RUNNING") | {"alerts": "STOPPED"}
 
 
+@pytest.mark.nightly
 def test_a_failed_task_is_named_rerun_alone_and_given_up_in_time(
     client: DagsterClient, bars: psycopg.Connection
 ) -> None:
