@@ -103,10 +103,10 @@ def differences(expected: pd.DataFrame, actual: pd.DataFrame) -> pd.DataFrame:
 def _roll_up(
     bars: pd.DataFrame, source: Timeframe, target: Timeframe, agg_start_utc: dt.datetime, hours: TradingHours
 ) -> pd.DataFrame:
-    bars = bars[bars["timeframe"] == source].sort_values(["canonical_symbol", "ts_utc"])
-    twice = bars.duplicated(["canonical_symbol", "ts_utc"])
+    bars = bars[bars["timeframe"] == source].sort_values(_WINDOW)
+    twice = bars.duplicated(_WINDOW)
     if twice.any():
-        symbol, ts = bars.loc[twice, ["canonical_symbol", "ts_utc"]].iloc[0]
+        symbol, ts = bars.loc[twice, _WINDOW].iloc[0]
         raise ValueError(f"{symbol} {source} {ts} exists twice; keep one row per bar")
 
     bars = bars[is_valid(bars, source)]
@@ -115,14 +115,10 @@ def _roll_up(
     bars = bars[bars["ts_utc"] >= first_window(agg_start_utc, target)]
 
     # Sorted by symbol and time, so that the rows of a window lie together: firsts[n] to lasts[n].
-    is_first = (bars[_WINDOW] != bars[_WINDOW].shift()).any(axis=1).to_numpy()
-    firsts = np.flatnonzero(is_first)
+    firsts = np.flatnonzero((bars[_WINDOW] != bars[_WINDOW].shift()).any(axis=1))
     lasts = np.append(firsts[1:], len(bars))[: len(firsts)] - 1
-    vol, vwap = bars["vol"].to_numpy(), bars["vwap"].where(_is_finite(bars["vwap"])).to_numpy()
-    trades = bars["trade_count"].where(bars["trade_count"] >= 0).to_numpy(dtype="float64", na_value=np.nan)
-    weight = np.where(np.isnan(vwap), np.nan, vol)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = _sums(vwap * vol, firsts) / _sums(weight, firsts)  # 0 / 0 is NaN: unknown
+    vwap = bars["vwap"].where(_is_finite(bars["vwap"]))
+    weight = bars["vol"].where(vwap.notna())
     built = pd.DataFrame(
         {
             "canonical_symbol": bars["canonical_symbol"].to_numpy()[firsts],
@@ -132,9 +128,9 @@ def _roll_up(
             "high": _reduced(np.maximum, bars["high"], firsts),
             "low": _reduced(np.minimum, bars["low"], firsts),
             "close": bars["close"].to_numpy()[lasts],
-            "vol": _sums(vol, firsts),
-            "vwap": mean,
-            "trade_count": pd.Series(_sums(trades, firsts)).astype("Int64"),
+            "vol": _sums(bars["vol"], firsts),
+            "vwap": _sums(vwap * weight, firsts) / _sums(weight, firsts),  # 0 / 0 is NaN: unknown
+            "trade_count": _sums(bars["trade_count"].where(bars["trade_count"] >= 0), firsts),
             "is_partial": _reduced(np.logical_or, bars["is_partial"], firsts),
             "source_candles": lasts - firsts + 1,
         }
@@ -153,13 +149,11 @@ def _reduced(ufunc: np.ufunc, values: pd.Series[Any], firsts: npt.NDArray[np.int
     return reduced
 
 
-def _sums(values: npt.NDArray[np.float64], firsts: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
-    """Sums of the known values of each window, NaN where none is known."""
-    if not len(firsts):
-        return values[:0]
-    is_known = ~np.isnan(values)
-    sums = np.add.reduceat(np.where(is_known, values, 0.0), firsts)
-    return np.where(np.logical_or.reduceat(is_known, firsts), sums, np.nan)
+def _sums(values: pd.Series[Any], firsts: npt.NDArray[np.intp]) -> pd.Series[Any]:
+    """Sums of the known values of each window, unknown where none is known, in the type of the values."""
+    is_known = values.notna()
+    sums = pd.Series(_reduced(np.add, values.fillna(0), firsts), dtype=values.dtype)
+    return sums.where(_reduced(np.logical_or, is_known, firsts))
 
 
 def is_valid(bars: pd.DataFrame, timeframe: Timeframe) -> pd.Series[bool]:

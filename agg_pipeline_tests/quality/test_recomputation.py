@@ -161,6 +161,11 @@ def test_trade_count_is_the_sum_of_what_is_known(counts: list[int | None], trade
     assert built["source_candles"] == 5
 
 
+def test_trade_counts_are_added_as_integers() -> None:
+    """Floats cannot hold this sum."""
+    assert build_5m({"trade_count": 2**53}, {"trade_count": 1}, *[{"trade_count": 0}] * 3)["trade_count"] == 2**53 + 1
+
+
 def test_one_partial_row_makes_the_bar_partial_at_every_level() -> None:
     assert build_5m({"is_partial": True})["is_partial"] is True
     levels = reference_bars(pd.DataFrame([bar(n, is_partial=n == 77) for n in range(1440)]), M1, MIDNIGHT)
