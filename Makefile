@@ -51,13 +51,13 @@ down: $(STAMP) ## Stop what `make up` started
 
 # Three workers, each with servers of its own, for two cores: tests of Dagster's processes mostly wait. A worker takes the
 # next test when it has done one; which tests stay together says agg_pipeline_tests/conftest.py.
-# Their databases and files lie in memory where 4 GB of it are free and programs may run there: two thirds of the time.
-IN_MEMORY := $(shell at=$$(mktemp /dev/shm/agg.XXXXXX 2>/dev/null) && cp /bin/sh $$at && chmod +x $$at \
+# Their databases and files lie in memory where 4 GB of it are free and programs may run there: a tenth less time.
+IN_MEMORY = $(shell at=$$(mktemp /dev/shm/agg.XXXXXX 2>/dev/null) && cp /bin/sh $$at && chmod +x $$at \
 	&& $$at -c : 2>/dev/null && awk '/^MemAvailable/ {exit $$2 < 4000000}' /proc/meminfo \
 	&& test $$(df -k /dev/shm | awk 'END {print $$4}') -gt 4000000 && echo TMPDIR=/dev/shm; rm -f $$at)
-PYTEST := $(IN_MEMORY) $(BIN)/python -m pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder
+PYTEST = $(IN_MEMORY) $(BIN)/python -m pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder
 
-test: $(STAMP) ## Run all tests but the benchmarks, on real servers (ARGS="-k leases" for some)
+test: $(STAMP) ## Run the tests on real servers (ARGS="-k leases" for some); `make nightly` has the long ones
 	$(PYTEST) $(ARGS)
 
 # One browser and one Dagster; AGG_SCREENSHOTS=folder keeps what the browser saw.
@@ -88,7 +88,7 @@ gates: $(STAMP) ## Lint and type-check code, SQL, workflows and image; check sec
 	$(BIN)/python -m pytest -q agg_pipeline_tests/gates
 
 # With an empty DAGSTER_HOME: without it Dagster uses the dagster.yaml of this folder, which needs its database.
-check: gates ## Run the gates, Dagster's validation of the definitions and all tests, as CI does
+check: gates ## Run the gates, Dagster's validation of the definitions and the tests, as CI does
 	@mkdir -p $(VENV)/dagster_home && touch $(VENV)/dagster_home/dagster.yaml
 	DAGSTER_HOME="$(CURDIR)/$(VENV)/dagster_home" $(BIN)/dagster definitions validate -w workspace.yaml
 	$(PYTEST) $(ARGS)

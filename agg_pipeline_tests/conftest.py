@@ -31,15 +31,14 @@ TABLES = (
 # Tests that share servers or calendars, which take seconds to make: one worker runs all of a group in a row.
 # Dagster's services come first, since their tests mostly wait.
 TOGETHER = {
-    f"agg_pipeline_tests/{start}": group
-    for group, starts in {
-        "services": ["dagster/services/"],
-        "faults": ["faults/"],
-        "predecessor": ["predecessor/"],
-        "security": ["security/"],
-        "calendars": ["sql/test_sessions", "sql/test_expected", "http/test_calendars", "dagster/test_calendars"],
-    }.items()
-    for start in starts
+    "agg_pipeline_tests/dagster/services/": "services",
+    "agg_pipeline_tests/faults/": "faults",
+    "agg_pipeline_tests/predecessor/": "predecessor",
+    "agg_pipeline_tests/security/": "security",
+    "agg_pipeline_tests/sql/test_sessions": "calendars",
+    "agg_pipeline_tests/sql/test_expected": "calendars",
+    "agg_pipeline_tests/http/test_calendars": "calendars",
+    "agg_pipeline_tests/dagster/test_calendars": "calendars",
 }
 
 
@@ -59,9 +58,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupsTogeth
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The groups first: a long one that begins last would be waited for."""
-    gc.freeze()  # what was imported stays: no need to go through a million objects of it again and again
     last = len(TOGETHER)
     items.sort(key=lambda item: next((n for n, at in enumerate(TOGETHER) if item.nodeid.startswith(at)), last))
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: no need to go through a million objects of it again and again."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -39,9 +39,7 @@ def tick(environment: dict[str, str], folder: Path, *options: str) -> subprocess
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "by", sampled(["variables", ".env and the database's URL alone"], [".env and the database's URL alone"])
-)
+@pytest.mark.parametrize("by", sampled(["variables", "database URL in .env"], ["database URL in .env"]))
 def test_a_tick_builds_what_is_due_and_prints_a_line_per_timeframe(
     environment: dict[str, str], hour: psycopg.Connection, stack: Stack, tmp_path: Path, by: str
 ) -> None:
@@ -62,9 +60,11 @@ def test_a_tick_builds_what_is_due_and_prints_a_line_per_timeframe(
 
 
 @pytest.mark.nightly
-def test_nothing_due_is_said(environment: dict[str, str], clean: psycopg.Connection, tmp_path: Path) -> None:
-    done = tick(environment, tmp_path)
-    assert (done.returncode, done.stdout) == (0, "Nothing was due.\n"), done.stderr
+def test_nothing_due_is_said(environment: dict[str, str], hour: psycopg.Connection, tmp_path: Path) -> None:
+    done = tick(environment, tmp_path, "--timeframe", "5m")
+    assert (done.returncode, done.stdout) == (0, "12 5m bars written in PROD (tasks: 1).\n"), done.stderr
+    again = tick(environment, tmp_path, "--timeframe", "5m")
+    assert (again.returncode, again.stdout) == (0, "Nothing was due.\n"), again.stderr
 
 
 @pytest.mark.nightly

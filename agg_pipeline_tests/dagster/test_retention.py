@@ -62,6 +62,7 @@ def test_old_runs_go_with_their_events_and_their_rows(
     settings_of_the_stack.setenv("RETENTION_DAYS", "25")
     assert retention(defs, instance) == {"runs_deleted": 0, "runlog_rows_deleted": 1, "runlog_rows_abandoned": 0}
     settings_of_the_stack.delenv("RETENTION_DAYS")
+    assert retention(defs, instance, days=25)["runs_deleted"] == 0
     assert retention(defs, instance) == {"runs_deleted": 1, "runlog_rows_deleted": 1, "runlog_rows_abandoned": 0}
     assert left(instance, runs) == {"fresh", "open", "theirs"}
     assert {name for name, run_id in runs.items() if instance.all_logs(run_id)} == {"fresh", "open", "theirs"}

@@ -39,12 +39,13 @@ def fill(db: psycopg.Connection, gateway: AggGateway, symbol: str, base: str = "
             copy.write_row([*row, base, "test"])
 
 
-@pytest.fixture(params=["rest", "postgres"])
+@pytest.fixture
 def target(request: pytest.FixtureRequest, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The commands talk to the session's stack, over either transport."""
-    if request.param == "rest" and stack.api_url is None:
+    """The commands talk to the session's stack, over REST unless a test asks for the other transport as well."""
+    transport = getattr(request, "param", "rest")
+    if transport == "rest" and stack.api_url is None:
         pytest.skip(f"no PostgREST on this machine: {stack.api_missing}")
-    environment = stack.environment() | ({"SUPABASE_URL": stack.dsn} if request.param == "postgres" else {})
+    environment = stack.environment() | ({"SUPABASE_URL": stack.dsn} if transport == "postgres" else {})
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
 
@@ -70,6 +71,7 @@ def found(result: Result) -> set[tuple[str, ...]]:
     return set(lines)
 
 
+@pytest.mark.parametrize("target", ["rest", "postgres"], indirect=True)
 def test_right_bars_have_no_differences(target: None, three_days: psycopg.Connection) -> None:
     counts = assert_equals_oracle(three_days)
     result = run("verify", "--all")
@@ -80,7 +82,6 @@ def test_right_bars_have_no_differences(target: None, three_days: psycopg.Connec
     assert ": 0 differences." in result.stdout
 
 
-@pytest.mark.parametrize("target", ["rest"], indirect=True)
 def test_random_damage_is_found_in_every_field_and_corrected(target: None, three_days: psycopg.Connection) -> None:
     rng = random.Random(5)
     bars = three_days.execute(
@@ -121,7 +122,6 @@ def test_random_damage_is_found_in_every_field_and_corrected(target: None, three
     assert_equals_oracle(three_days)
 
 
-@pytest.mark.parametrize("target", ["rest"], indirect=True)
 def test_invalidated_windows_are_marked(target: None, three_days: psycopg.Connection) -> None:
     three_days.execute(
         "update data_bars set high = 1e9 where canonical_symbol = 'BTCUSD' and ts_utc = '2026-01-06T10:07Z'"
@@ -134,7 +134,6 @@ def test_invalidated_windows_are_marked(target: None, three_days: psycopg.Connec
     assert "6 differences, 5 of them in invalidated windows" in result.stdout
 
 
-@pytest.mark.parametrize("target", ["rest"], indirect=True)
 def test_only_selected_bars_are_verified(target: None, three_days: psycopg.Connection) -> None:
     three_days.execute(
         "update derived_data_bars set high = high + 1 where canonical_symbol = 'BTCUSD' and timeframe <> '1d'"
@@ -148,7 +147,6 @@ def test_only_selected_bars_are_verified(target: None, three_days: psycopg.Conne
     assert run("verify", "--symbol", "BTCUSD", "--timeframe", "1d").exit_code == 0
 
 
-@pytest.mark.parametrize("target", ["rest"], indirect=True)
 def test_an_unknown_symbol_or_time_is_one_line(target: None, three_days: psycopg.Connection) -> None:
     for arguments, said in {
         ("verify", "--symbol", "NOPE"): "There are no tasks of NOPE. There are: BTCUSD, DE40.",

@@ -20,7 +20,7 @@ from agg_pipeline.market.timeframes import Timeframe
 from agg_pipeline.quality.check_results import CHECKS, RAW_CHECKS, CheckResult
 from agg_pipeline.quality.checks import check_bars
 from agg_pipeline.quality.recomputation import reference_bars
-from agg_pipeline.quality.task_checks import MAX_LAG_WINDOWS, check_lag
+from agg_pipeline.quality.task_checks import check_lag
 from agg_pipeline.reading import pages as reading_pages
 from agg_pipeline.reading.columns import BAR_COLUMNS, PRICES, RAW_COLUMNS
 from agg_pipeline_tests.quality.raw_bars import MIDNIGHT, bar
@@ -262,8 +262,8 @@ def test_only_selected_and_built_windows_are_checked() -> None:
         run_checks(pages, timeframes=["7m"])
 
 
-def lag_of(pages: Pages, max_windows: int = MAX_LAG_WINDOWS) -> CheckResult:
-    return check_lag(next(task for task in pages.health() if task.timeframe == "15m"), max_windows)
+def lag_of(pages: Pages) -> CheckResult:
+    return check_lag(next(task for task in pages.health() if task.timeframe == "15m"))
 
 
 def test_lag_is_checked_only_for_enabled_tasks() -> None:

@@ -17,7 +17,7 @@ def db(_connection: psycopg.Connection) -> Iterator[psycopg.Connection]:
     if _connection.execute(
         "select exists (select from core_asset_registry_all) or exists (select from ops_runlog)"
     ).fetchone() == (True,):
-        _connection.execute(f"truncate {TABLES} restart identity cascade")
+        _connection.execute(f"truncate {TABLES} cascade")
     with _connection.transaction(force_rollback=True):
         yield _connection
 

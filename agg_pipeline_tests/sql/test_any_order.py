@@ -89,7 +89,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @initialize()
     def register_both(self) -> None:
-        self.db.execute(f"truncate {TABLES} restart identity cascade")
+        self.db.execute(f"truncate {TABLES} cascade")
         for symbol, base in BASE.items():
             register(self.db, symbol, base=base, start="00:07")
             follow(self.db, symbol, CALENDAR.get(symbol, "24x7"))

@@ -121,7 +121,6 @@ def mutant(stack: Stack, migrated: str) -> Iterator[psycopg.Connection]:
         yield db
 
 
-@pytest.mark.nightly
 def test_the_real_functions_pass(mutant: psycopg.Connection) -> None:
     gauntlet(mutant)
 
