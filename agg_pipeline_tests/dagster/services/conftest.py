@@ -29,8 +29,9 @@ def _client(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def client(_client: DagsterClient, clean: psycopg.Connection) -> DagsterClient:
     """All of Dagster on empty tables, the schedule stopped: what runs is what the test or a sensor starts.
 
-    Runs of earlier tests have ended and are not shown.
+    Runs of earlier tests have ended and are not shown, and the sensor catch_up, which looks at the newest run, has seen
+    its end: else it could start a run on the tasks that the test is about to load.
     """
     _client.stop_schedule("agg_every_5_minutes")
-    _client.wait(lambda: all(run.has_ended for run in _client.runs()), "the runs of earlier tests end")
+    _client.wait(lambda: _client.has_ticked("catch_up"), "the runs of earlier tests end and catch_up has seen it")
     return dataclasses.replace(_client, forgotten=frozenset(run.run_id for run in _client.runs()))
