@@ -26,7 +26,7 @@ REMEDIES = {
     "307": "The REST API is at another address; set SUPABASE_URL to it.",
     "308": "The REST API is at another address; set SUPABASE_URL to it.",
     "404": "There is no REST API at this address; check SUPABASE_URL.",
-    "57014": "The call took longer than the database allows; lower MAX_WINDOWS_PER_TASK.",
+    "57014": "The call took longer than the database allows; lower MAX_WINDOWS_PER_RUN.",
     "shape": "Database and package disagree; run `agg-pipeline migrate` of this version.",
 }
 # Retried as the predecessor did, but reported at once as well: no retry helps against a wrong key.

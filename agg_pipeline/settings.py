@@ -39,7 +39,15 @@ class Settings(BaseModel):
     env_name: Environment = Field(Environment.DEV, description="dev, test, stage or prod.")
     job_name: str = Field("agg-master", min_length=1, description="Name of the job in ops_runlog.")
     max_tasks_per_run: int = Field(20, ge=1, le=100_000, description="Most tasks of one tick.")
-    max_windows_per_task: int = Field(100, ge=1, le=100_000, description="Most windows that one tick builds per task.")
+    max_windows_per_task: int = Field(
+        100,
+        ge=1,
+        le=100_000,
+        description="Most windows that one tick builds per task, if many share MAX_WINDOWS_PER_RUN.",
+    )
+    max_windows_per_run: int = Field(
+        20_000, ge=1, le=10_000_000, description="Windows of a tick that its tasks share, where that is more for each."
+    )
     running_stale_seconds: int = Field(900, ge=60, le=86_400, description="Length of a lease, in seconds.")
     auto_disable_hard_fails: int = Field(
         3, ge=1, description="Hard failures in a row after which a task is disabled; a mandatory task is only reported."

@@ -15,30 +15,42 @@ RAW_SELECT = ", ".join(
     "case when vol = 'NaN' then 'Infinity' else vol end as vol" if column == "vol" else column for column in RAW_COLUMNS
 )
 
+READABLE = "ts_utc between '1700-01-01Z' and '2250-01-01Z'"  # times that pandas has; all others are out of range anyway
+
 
 def assert_equals_oracle(connection: psycopg.Connection) -> dict[tuple[str, str], int]:
     """Assert that the live bars of all assets equal the recomputation; returns the number of bars per task."""
     counts: dict[tuple[str, str], int] = {}
-    assets = connection.execute(
-        """select a.canonical_symbol, a.base_timeframe, min(s.agg_start_utc) from core_asset_registry_all a
-             join data_agg_state s using (canonical_symbol) group by 1, 2"""
+    # Assets of the same base, start and hours at once: pandas takes as long for twenty as for one.
+    groups = connection.execute(
+        """select array_agg(a.canonical_symbol), a.base_timeframe, a.start_utc
+             from (select a.canonical_symbol, a.base_timeframe, a.trading_calendar, min(s.agg_start_utc) as start_utc,
+                          (select max(c.canonical_symbol) from trading_calendar_changes c
+                            where c.canonical_symbol = a.canonical_symbol) as hours_of_its_own
+                     from core_asset_registry_all a join data_agg_state s using (canonical_symbol)
+                    group by a.canonical_symbol) a
+            group by a.base_timeframe, a.start_utc, a.trading_calendar, a.hours_of_its_own"""
     ).fetchall()
-    for symbol, base, start in assets:
-        raw, actual = bars_of(connection, symbol)
-        levels = reference_bars(raw, Timeframe(base), start, hours_of(connection, symbol))
+    for symbols, base, start in groups:
+        raw, actual = bars_of(connection, *symbols)
+        levels = reference_bars(raw, Timeframe(base), start, hours_of(connection, symbols[0]))
         wrong = differences(pd.concat(levels.values()), actual)
-        assert wrong.empty, f"{symbol}: {len(wrong)} differences\n{wrong.head(10).to_string()}"
-        counts |= {(symbol, timeframe.value): len(bars) for timeframe, bars in levels.items()}
+        assert wrong.empty, f"{len(wrong)} differences\n{wrong.head(10).to_string()}"
+        for timeframe, bars in levels.items():
+            found = bars["canonical_symbol"].value_counts()
+            counts |= {(symbol, timeframe.value): int(found.get(symbol, 0)) for symbol in symbols}
     return counts
 
 
-def bars_of(connection: psycopg.Connection, symbol: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Raw bars and live derived bars of a symbol, with RAW_COLUMNS and BAR_COLUMNS."""
-    raw = connection.execute(f"select {RAW_SELECT} from data_bars where canonical_symbol = %s", [symbol]).fetchall()
+def bars_of(connection: psycopg.Connection, *symbols: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Raw bars and live derived bars of some symbols, with RAW_COLUMNS and BAR_COLUMNS."""
+    raw = connection.execute(
+        f"select {RAW_SELECT} from data_bars where canonical_symbol = any (%s) and {READABLE}", [list(symbols)]
+    ).fetchall()
     live = connection.execute(
         f"""select {", ".join(BAR_COLUMNS)} from derived_data_bars
-             where canonical_symbol = %s and deleted_at is null""",
-        [symbol],
+             where canonical_symbol = any (%s) and deleted_at is null""",
+        [list(symbols)],
     ).fetchall()
     return pd.DataFrame(raw, columns=RAW_COLUMNS), pd.DataFrame(live, columns=BAR_COLUMNS)
 

@@ -76,7 +76,7 @@ def backfill_symbol(
     else:
         result = _build(gateway, result, _with_sources(wanted, tasks), end, settings, owner, on_progress)
     for root in (t for t in wanted if LADDER[t] not in wanted):
-        stop = min(end, tasks[root].cursor_utc or tasks[root].first_window_utc)
+        stop = min(end, tasks[root].built_until)
         task = Task(symbol=symbol, timeframe=root.value)
         for step in rebuild_steps(gateway, task, begin, stop, dry_run, on_progress):
             result = result.add(step)

@@ -8,6 +8,7 @@ from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.database.models.base import Wire
 from agg_pipeline.database.models.tasks import DueTask
 from agg_pipeline.errors import PermanentError
+from agg_pipeline.settings import Settings
 
 
 class WorkUnit(Wire):
@@ -16,6 +17,15 @@ class WorkUnit(Wire):
     tasks: tuple[DueTask, ...]
     max_windows: int
     now_utc: AwareDatetime | None = Field(None, description="Replay: time to take for now. None: the clock.")
+
+
+def windows_per_task(tasks: int, settings: Settings) -> int:
+    """Most windows that each of ``tasks`` builds in one run.
+
+    A backlog takes big steps while few tasks are due. Among many it gets the share of each, so that the length of a
+    run, for which the live tasks of the next one wait, does not grow with anybody's history.
+    """
+    return max(settings.max_windows_per_task, settings.max_windows_per_run // max(tasks, 1))
 
 
 def units(tasks: Sequence[DueTask], size: int) -> Iterator[list[DueTask]]:

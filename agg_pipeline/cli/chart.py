@@ -65,7 +65,7 @@ def chart(
 
 def _end_of_bars(tasks: list[TaskHealth], wanted: Timeframe) -> dt.datetime:
     """The cursor of the timeframe; for raw bars, the end of the newest one."""
-    own = next((task.cursor_utc or task.first_window_utc for task in tasks if task.timeframe == wanted), None)
+    own = next((task.built_until for task in tasks if task.timeframe == wanted), None)
     newest = [task.newest_source_utc for task in tasks if task.source_timeframe == wanted and task.newest_source_utc]
     return own or (max(newest) + wanted.length if newest else window_start(dt.datetime.now(dt.UTC), wanted))
 

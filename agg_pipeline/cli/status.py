@@ -30,7 +30,10 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help=f"Refresh every {REFRESH_S:.0f} s until Ctrl-C.")] = False,
     root: Root = ROOT,
 ) -> None:
-    """Show a line per task: state and cause, lag, completeness of the last hour and day."""
+    """Show a line per task: state and cause, lag, completeness of the last hour and day.
+
+    Exit code 1 if a task has failed, is stalled, or was disabled after failures.
+    """
     with connect(root) as gateway:
         tasks = tasks_of(gateway, symbols)
         health = _in_trouble(tasks) if trouble else tasks
@@ -49,6 +52,8 @@ def status(
                 console.print(line, highlight=False, soft_wrap=True)
             if bars:
                 console.print(bar_table(gateway.bar_summary(symbols), health))
+        if any(task.alarm == "error" for task in tasks):
+            raise typer.Exit(1)
 
 
 def _in_trouble(tasks: list[TaskHealth]) -> list[TaskHealth]:

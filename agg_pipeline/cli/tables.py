@@ -51,7 +51,7 @@ def status_table(tasks: Sequence[TaskHealth]) -> Table:
 def _cause(task: TaskHealth) -> str:
     lease = f"leased by run {task.lease_owner} until {_time(task.lease_expires_at)}" if task.lease_owner else None
     failing = task.hard_fail_streak + task.transient_streak > 0 or task.status in ("disabled", "hard_failed")
-    return ". ".join(text for text in (task.reason, task.last_error if failing else None, lease) if text)
+    return ". ".join(dict.fromkeys(text for text in (task.reason, task.last_error if failing else None, lease) if text))
 
 
 _ADVICE: dict[State, str] = {
@@ -69,7 +69,7 @@ def advice(tasks: Iterable[TaskHealth]) -> list[str]:
     lines = {}
     for task in tasks:
         if task.state in _ADVICE and task.state not in lines and not task.waits_for_task:
-            window = f"{task.touched_from_utc or task.next_window_utc:%Y-%m-%dT%H:%M}"
+            window = f"{task.touched_from_utc or task.next_window_utc or task.built_until:%Y-%m-%dT%H:%M}"
             text = _ADVICE[task.state].format(symbol=task.symbol, timeframe=task.timeframe, window=window)
             text = re.sub("`([^`]+)`", r"`agg-pipeline \1`", text)
             lines[task.state] = f"[{COLOURS[task.state]}]{task.state}[/]: {escape(text)}"

@@ -138,7 +138,7 @@ def histories(gateway: AggGateway, symbols: Sequence[str] | None = None) -> dict
     """First window and cursor of each symbol, over its tasks. Raises CommandError if one has none."""
     found: dict[str, tuple[dt.datetime, dt.datetime]] = {}
     for task in tasks_of(gateway, symbols):
-        first, cursor = task.first_window_utc, task.cursor_utc or task.first_window_utc
+        first, cursor = task.first_window_utc or task.built_until, task.built_until
         before = found.get(task.symbol, (first, cursor))
         found[task.symbol] = (min(first, before[0]), max(cursor, before[1]))
     return {symbol: found[symbol] for symbol in symbols} if symbols else found

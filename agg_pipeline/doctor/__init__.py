@@ -70,12 +70,10 @@ def examine(transport: Transport, *, dsn: str | None, since: dt.datetime | None 
         health = gateway.health()
         found += content.stall_findings(health, facts)
         damage = [
-            find_damage(
-                gateway, task, max(task.first_window_utc, since or task.first_window_utc),
-                task.cursor_utc or task.first_window_utc,
-            )
+            find_damage(gateway, task, max(first, since or first), task.built_until)
             for task in health
-        ]  # fmt: skip
+            if (first := task.first_window_utc) is not None
+        ]
         found += content.damage_findings(damage)
     found.sort(key=lambda finding: list(Severity).index(finding.severity))
     return Examination(structure.describe_state(facts), found, pending)

@@ -21,7 +21,14 @@ def cursor_findings(facts: Facts) -> Iterator[Finding]:
     kinds: dict[str, list[str]] = defaultdict(list)
     for task in facts.tasks:
         if kind := cursor_kind(task):
-            kinds[kind].append(f"{task} ({task.cursor:%Y-%m-%d %H:%M:%S})")
+            kinds[kind].append(f"{task} ({task.cursor:%Y-%m-%d %H:%M:%S})" if task.cursor else str(task))
+    if tasks := kinds["impossible"]:
+        yield Finding(
+            Severity.ERROR,
+            "cursors",
+            f"cursor or start (agg_start_utc) not between 1900 and 2200, so that nothing is built: {join_names(tasks)}",
+            remedy,
+        )
     if tasks := kinds["off_grid"]:
         yield Finding(
             Severity.WARNING,
@@ -45,7 +52,9 @@ def cursor_findings(facts: Facts) -> Iterator[Finding]:
 
 
 def cursor_kind(task: TaskFacts) -> str | None:
-    """Kind of an impossible cursor, off_grid or future; frozen if it stands at an empty window; else None."""
+    """Kind of a wrong cursor, impossible, off_grid or future; frozen if it stands at an empty window; else None."""
+    if not task.is_possible:
+        return "impossible"
     if task.cursor is None or task.base is None or not _can_be_built(task):
         return None
     timeframe = Timeframe(task.timeframe)
@@ -177,6 +186,7 @@ def stall_findings(health: Iterable[TaskHealth], facts: Facts) -> Iterator[Findi
     """Tasks that do not progress, and triggers that may prevent it."""
     blocked = [task for task in health if task.state in ("stalled", "failed") or task.status == "disabled"]
     stalled = [str(task) for task in blocked if task.state == "stalled"]
+    failed = [task for task in blocked if task.state == "failed"]
     triggers = facts.foreign_triggers or ()
     if blocked and triggers:
         states = " or ".join(sorted({task.state for task in blocked}))
@@ -187,6 +197,14 @@ def stall_findings(health: Iterable[TaskHealth], facts: Facts) -> Iterator[Findi
             f"triggers of others may be the cause: {join_names(triggers)}",
             "docs/operations.md, A task is stalled, shows what they do; if one is the cause: "
             f"drop trigger {triggers[0]};",
+        )
+    elif failed:
+        reasons = [f"{task} ({task.reason})" for task in failed]
+        yield Finding(
+            Severity.ERROR,
+            "tasks",
+            f"failed: {join_names(reasons)}",
+            "Correct what the reason names; the next tick tries again. agg-pipeline status shows all.",
         )
     elif stalled:
         yield Finding(

@@ -52,6 +52,7 @@ class TaskFacts:
     Attributes:
         base: timeframe of the asset's raw bars; None: there is no asset.
         start: windows that start before it are not built.
+        is_possible: whether cursor and start are times between 1900 and 2200; if not, these are as if there were none.
         newest: start of the newest raw bar; None: there is none.
         is_empty_at_cursor: whether the window at the cursor has no raw bar.
     """
@@ -67,6 +68,7 @@ class TaskFacts:
     running_since: dt.datetime | None
     newest: dt.datetime | None
     is_empty_at_cursor: bool
+    is_possible: bool = True
 
     def __str__(self) -> str:
         return f"{self.symbol}/{self.timeframe}"

@@ -34,27 +34,35 @@ select canonical_symbol as symbol, asset_class, coalesce(active, false) or coale
   from public.core_asset_registry_all a order by 1"""
 TASKS = f"""
 select s.canonical_symbol as symbol, s.timeframe, s.source_timeframe, a.base,
-       coalesce((to_jsonb(s) ->> 'agg_start_utc')::timestamptz, '2025-07-01 00:00:00+00') as start,
-       s.last_agg_bar_ts_utc as cursor, s.status,
-       coalesce((to_jsonb(s) ->> 'enabled')::boolean, true) as enabled, s.running_started_at_utc as running_since,
-       newest.ts_utc as newest,
+       case when possible.is_start then possible.start else '2025-07-01 00:00:00+00' end as start,
+       possible.cursor, s.status,
+       coalesce((to_jsonb(s) ->> 'enabled')::boolean, true) as enabled,
+       case when isfinite(s.running_started_at_utc) then s.running_started_at_utc end as running_since,
+       newest.ts_utc as newest, possible.is_start and possible.is_cursor as is_possible,
        not exists (select from public.data_bars b
                     where b.canonical_symbol = s.canonical_symbol and b.timeframe = a.base
-                      and b.ts_utc >= s.last_agg_bar_ts_utc
-                      and b.ts_utc < s.last_agg_bar_ts_utc + tf.length) as is_empty_at_cursor
-  from public.data_agg_state s
+                      and b.ts_utc >= possible.cursor and b.ts_utc < possible.cursor + tf.length) as is_empty_at_cursor
+  from (select *, coalesce((to_jsonb(s) ->> 'agg_start_utc')::timestamptz, '2025-07-01 00:00:00+00') as start_utc
+          from public.data_agg_state s) s
+ cross join lateral (
+   select s.start_utc as start, s.start_utc between '1900-01-01 00:00:00+00' and '2200-01-01 00:00:00+00' as is_start,
+          case when s.last_agg_bar_ts_utc between '1900-01-01 00:00:00+00' and '2200-01-01 00:00:00+00'
+               then s.last_agg_bar_ts_utc end as cursor,
+          coalesce(s.last_agg_bar_ts_utc between '1900-01-01 00:00:00+00' and '2200-01-01 00:00:00+00', true)
+            as is_cursor) possible
   left join (select canonical_symbol,
                     coalesce(base_timeframe, case ingest_class when 'B' then '5m' else '1m' end) as base
                from public.core_asset_registry_all) a on a.canonical_symbol = s.canonical_symbol
   left join {_LENGTHS} on tf.timeframe = s.timeframe
   left join lateral (select b.ts_utc from public.data_bars b
-                      where b.canonical_symbol = s.canonical_symbol and b.timeframe = a.base and b.ts_utc <= now()
+                      where b.canonical_symbol = s.canonical_symbol and b.timeframe = a.base
+                         and b.ts_utc between '1900-01-01 00:00:00+00' and now()
                       order by b.ts_utc desc limit 1) newest on true
  order by 1, tf.length"""  # noqa: S608 - no value from outside
 # The rule of agg_source_bars, for databases without it; test_damage.py compares the two.
 _REASON = """
-case when not isfinite(b.ts_utc) or b.ts_utc <> date_bin(tf.length, b.ts_utc, '2001-01-01 00:00:00+00')
-       then 'time off the grid'
+case when not (b.ts_utc >= '1900-01-01 00:00:00+00' and b.ts_utc < '2200-01-01 00:00:00+00') then 'out of range'
+     when b.ts_utc <> date_bin(tf.length, b.ts_utc, '2001-01-01 00:00:00+00') then 'time off the grid'
      when b.open is null or b.high is null or b.low is null or b.close is null then 'price missing'
      when not (greatest(b.open, b.high, b.low, b.close) < 'Infinity'
                and least(b.open, b.high, b.low, b.close) > '-Infinity')
@@ -62,11 +70,16 @@ case when not isfinite(b.ts_utc) or b.ts_utc <> date_bin(tf.length, b.ts_utc, '2
      when b.high < b.low then 'high below low'
      when b.open not between b.low and b.high then 'open outside low to high'
      when b.close not between b.low and b.high then 'close outside low to high'
-     when b.vol < 0 or b.vol >= 'Infinity' then 'volume negative or not finite' end"""
+     when b.vol < 0 or b.vol >= 'Infinity' then 'volume negative or not finite'
+     when b.low < -1e30 or b.high > 1e30 then 'out of range'"""
+_INGESTED_REASON = f"""{_REASON}
+     when b.vol > 1e30 or abs(b.vwap) > 1e30 and b.vwap not in ('NaN', 'Infinity', '-Infinity')
+          or b.trade_count > 1000000000000000 then 'out of range' end"""
+_REASON += " end"
 INVALID_ROWS = f"""
-select 'data_bars' as table, b.canonical_symbol as symbol, b.timeframe, {_REASON} as reason, count(*) as rows
+select 'data_bars' as table, b.canonical_symbol as symbol, b.timeframe, {_INGESTED_REASON} as reason, count(*) as rows
   from public.data_bars b join {_LENGTHS} using (timeframe)
- where b.timeframe in ('1m', '5m') and b.ts_utc >= %(since)s and {_REASON} is not null
+ where b.timeframe in ('1m', '5m') and b.ts_utc >= %(since)s and {_INGESTED_REASON} is not null
  group by 1, 2, 3, 4
 union all
 select 'derived_data_bars', b.canonical_symbol, b.timeframe, {_REASON}, count(*)

@@ -1,6 +1,7 @@
 """Reads the facts of a project over its REST API. What it does not show is listed in NOT_CHECKED."""
 
 import datetime as dt
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -106,8 +107,14 @@ def _task(transport: RestTransport, row: dict[str, Any], base: str | None) -> Ta
         running_since=started,
         newest=newest,
         is_empty_at_cursor=is_empty,
+        is_possible=all(_is_possible(row.get(name)) for name in ("last_agg_bar_ts_utc", "agg_start_utc")),
     )
 
 
 def _time(text: str | None) -> dt.datetime | None:
-    return dt.datetime.fromisoformat(text).astimezone(dt.UTC) if text else None
+    return dt.datetime.fromisoformat(text).astimezone(dt.UTC) if text and _is_possible(text) else None
+
+
+def _is_possible(text: str | None) -> bool:
+    """Whether the text of a time is of the years 1900 to 2200; infinity and the years before Christ are not."""
+    return text is None or re.fullmatch(r"(19|20|21)\d\d-[^B]*|2200-01-01T00:00:00\+00:00", text) is not None

@@ -122,7 +122,7 @@ def check_recent(gateway: AggGateway, symbols: Sequence[str] | None) -> list[dg.
     tasks, results = [task for task in gateway.health(symbols) if task.timeframe in LADDER], []
     for symbol in symbols or dict.fromkeys(task.symbol for task in tasks):
         own = [task for task in tasks if task.symbol == symbol]
-        end = max((task.cursor_utc or task.first_window_utc for task in own), default=dt.datetime.now(dt.UTC))
+        end = max((task.built_until for task in own), default=dt.datetime.now(dt.UTC))
         results += check_bars(gateway, symbol, begin=end - RECENT_DAYS * _DAY, end=end, health=own)
     checked = list(dict.fromkeys(result.symbol for result in results))
     return list(evaluations(results, f"the last {RECENT_DAYS} days of {_listed(checked, checked)}"))

@@ -26,7 +26,8 @@ def build_job(settings: Settings, resources: Mapping[str, object]) -> dg.JobDefi
     return aggregate_due_bars.to_job(
         name="agg_master",
         description=(
-            "Builds the bars that are due: at most MAX_TASKS_PER_RUN tasks with MAX_WINDOWS_PER_TASK windows each.\n\n"
+            "Builds the bars that are due: at most MAX_TASKS_PER_RUN tasks, which share MAX_WINDOWS_PER_RUN windows."
+            "\n\n"
             "Do not re-execute a run from failure: Dagster drops steps of a dynamic graph. Launch the job again "
             "instead; tasks are in the database, so no work is lost."
         ),
@@ -43,7 +44,6 @@ def build_job(settings: Settings, resources: Mapping[str, object]) -> dg.JobDefi
                     symbols=[],
                     timeframes=[],
                     max_tasks=settings.max_tasks_per_run,
-                    max_windows=settings.max_windows_per_task,
                 )
             }
         ),

@@ -13,7 +13,7 @@ import dagster as dg
 from agg_pipeline.aggregation.execution import execute_unit
 from agg_pipeline.aggregation.metrics import TimeframeTotals, run_report
 from agg_pipeline.aggregation.outcomes import TaskOutcome
-from agg_pipeline.aggregation.selection import WorkUnit, units
+from agg_pipeline.aggregation.selection import WorkUnit, units, windows_per_task
 from agg_pipeline.database.models.tasks import DueTask
 from agg_pipeline.errors import GatewayError
 from agg_pipeline.orchestration import tags
@@ -55,15 +55,16 @@ FAILED_TASKS = "failed_tasks"
 def select_due(
     context: dg.OpExecutionContext, config: SelectConfig, supabase: SupabaseResource
 ) -> Iterator[dg.DynamicOutput[WorkUnit]]:
-    """Open the run in ops_runlog and select the due tasks (agg_get_due_tasks): one dynamic output per unit."""
+    """Open the run in ops_runlog and select the due tasks (agg_due_tasks): one dynamic output per unit."""
     settings, now = load_settings(), parse_now(config.now_utc)
     tasks = select(context, config, supabase, now)
     shown = ", ".join(map(str, tasks[:MAX_LINES])) + (", ..." if len(tasks) > MAX_LINES else "")
     context.log.info("%d tasks selected: %s", len(tasks), shown or "none is due")
+    max_windows = config.max_windows or windows_per_task(len(tasks), settings)
     for n, unit in enumerate(units(tasks, settings.tasks_per_step)):
         # The number keeps the steps in due order, and BTC-USD and BTC/USD apart.
         yield dg.DynamicOutput(
-            WorkUnit(tasks=tuple(unit), max_windows=config.max_windows or settings.max_windows_per_task, now_utc=now),
+            WorkUnit(tasks=tuple(unit), max_windows=max_windows, now_utc=now),
             mapping_key=f"{n:05d}_{_slug(unit)}",
         )
 
@@ -119,7 +120,7 @@ def finish(
             # A repetition of a call whose response was lost is refused; the first call has taken effect.
             refused = {(f.symbol, f.timeframe): f.error for f in finished if f.error and not f.error.repeated}
             outcomes = [
-                o.as_failed("lost" if e.sqlstate == "AG001" else "hard", e.message)
+                o.as_failed("lost" if e.sqlstate == "AG001" else "hard", str(e))
                 if (e := refused.get((o.symbol, o.timeframe)))
                 else o
                 for o in outcomes

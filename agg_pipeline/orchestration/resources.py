@@ -62,7 +62,8 @@ class SupabaseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Whether tasks are due now. Raises GatewayError."""
         with self.connect() as gateway:
             gateway.check_contract()
-            return bool(gateway.due_tasks(self.environment, now=None, limit=1, stale_seconds=stale_seconds))
+            due = gateway.due_tasks(self.environment, now=None, limit=1, stale_seconds=stale_seconds)
+            return any(task.error is None for task in due)
 
     def has_runnable_tasks(self, *, stale_seconds: int) -> bool:
         """Whether tasks are due now of symbols without a stalled task. Raises GatewayError.
@@ -72,8 +73,8 @@ class SupabaseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         with self.connect() as gateway:
             gateway.check_contract()
             due = gateway.due_tasks(self.environment, now=None, limit=_MAX_DUE_TASKS, stale_seconds=stale_seconds)
-            symbols = {task.symbol for task in due}
-            stalled = {t.symbol for t in gateway.health(sorted(symbols)) if t.state == "stalled"} if due else set()
+            symbols = {task.symbol for task in due if task.error is None}
+            stalled = {t.symbol for t in gateway.health(sorted(symbols)) if t.state == "stalled"} if symbols else set()
             return bool(symbols - stalled)
 
 

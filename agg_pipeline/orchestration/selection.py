@@ -29,7 +29,11 @@ class SelectConfig(dg.Config):
     )
     max_tasks: int | None = Field(default=None, ge=1, description="Most tasks to process. Default: MAX_TASKS_PER_RUN.")
     max_windows: int | None = Field(
-        default=None, ge=1, le=100_000, description="Most windows to build per task. Default: MAX_WINDOWS_PER_TASK."
+        default=None,
+        ge=1,
+        le=100_000,
+        description="Most windows to build per task. Default: an equal share of MAX_WINDOWS_PER_RUN, at least "
+        "MAX_WINDOWS_PER_TASK.",
     )
     trigger: str | None = Field(
         default=None, description="Trigger in ops_runlog. Default: cron for a schedule or sensor, else manual."

@@ -46,7 +46,9 @@ def check_parents(
         parents, children: rows of ``as_floats``; parents without a valid child are not checked.
         source: timeframe of the children.
     """
-    both = parents.merge(_by_window(children, source, Timeframe(result.timeframe)), on="ts_utc")
+    both = parents.merge(
+        _by_window(children, source, Timeframe(result.timeframe), is_raw=source == bars.base), on="ts_utc"
+    )
     result.checked += len(both)
     findings = []
     for name in [*PRICES, "vol", "trade_count"]:
@@ -88,9 +90,9 @@ def _price_errors(rows: pd.DataFrame) -> Iterator[tuple[Flags, Floats, str]]:
     yield (rows["vol"] < 0) | (rows["vol"] == np.inf), rows["vol"], "vol is {vol!r}"
 
 
-def _by_window(children: pd.DataFrame, source: Timeframe, target: Timeframe) -> pd.DataFrame:
+def _by_window(children: pd.DataFrame, source: Timeframe, target: Timeframe, *, is_raw: bool) -> pd.DataFrame:
     """Valid children aggregated by ``target`` window, in columns *_source; windows without one are left out."""
-    valid = children[is_valid(children, source)]
+    valid = children[is_valid(children, source, is_raw=is_raw)]
     valid = valid.assign(trade_count=valid["trade_count"].where(valid["trade_count"] >= 0))
     windows = valid.groupby(window_starts(valid["ts_utc"], target))
     price = {"open": windows["open"].first(), "high": windows["high"].max(), "low": windows["low"].min()}

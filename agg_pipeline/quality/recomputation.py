@@ -23,6 +23,9 @@ _WINDOW = ["canonical_symbol", "ts_utc"]
 DIFFERENCE_COLUMNS = [*KEY, "problem", "field", "expected", "actual", "by"]
 
 RELATIVE_TOLERANCE = 1e-12  # of vwap and fractional volumes: the order of addition changes the last bits of a sum
+MAX_SIZE = 1e30  # of prices, vwap and volume of a raw row
+MAX_TRADES = 10**15
+TIMES = pd.Timestamp("1900-01-01", tz="UTC"), pd.Timestamp("2200-01-01", tz="UTC")
 _ALL_WHOLE_FROM = 2.0**52  # floats from here on are whole, even if the terms of a sum were fractional
 
 
@@ -53,7 +56,7 @@ def reference_bars(
     starts = agg_start_utc if isinstance(agg_start_utc, Mapping) else dict.fromkeys(ladder, agg_start_utc)
     for target, source in ladder.items():
         if target in starts and source in levels:
-            levels[target] = _roll_up(levels[source], source, target, starts[target], hours)
+            levels[target] = _roll_up(levels[source], source, target, starts[target], hours, is_raw=source == base)
     del levels[base]
     return levels
 
@@ -65,8 +68,8 @@ def roll_up(
     agg_start_utc: dt.datetime,
     hours: TradingHours = ALWAYS_OPEN,
 ) -> pd.DataFrame:
-    """Build the ``target`` bars from ``source`` bars, raw or stored: one timeframe of ``reference_bars``."""
-    return _roll_up(_typed(bars, RAW_COLUMNS), source, target, agg_start_utc, hours)
+    """Build the ``target`` bars from raw ``source`` bars: one timeframe of ``reference_bars``."""
+    return _roll_up(_typed(bars, RAW_COLUMNS), source, target, agg_start_utc, hours, is_raw=True)
 
 
 def differences(expected: pd.DataFrame, actual: pd.DataFrame) -> pd.DataFrame:
@@ -101,7 +104,13 @@ def differences(expected: pd.DataFrame, actual: pd.DataFrame) -> pd.DataFrame:
 
 
 def _roll_up(
-    bars: pd.DataFrame, source: Timeframe, target: Timeframe, agg_start_utc: dt.datetime, hours: TradingHours
+    bars: pd.DataFrame,
+    source: Timeframe,
+    target: Timeframe,
+    agg_start_utc: dt.datetime,
+    hours: TradingHours,
+    *,
+    is_raw: bool,
 ) -> pd.DataFrame:
     bars = bars[bars["timeframe"] == source].sort_values(_WINDOW)
     twice = bars.duplicated(_WINDOW)
@@ -109,7 +118,7 @@ def _roll_up(
         symbol, ts = bars.loc[twice, _WINDOW].iloc[0]
         raise ValueError(f"{symbol} {source} {ts} exists twice; keep one row per bar")
 
-    bars = bars[is_valid(bars, source)]
+    bars = bars[is_valid(bars, source, is_raw=is_raw)]
     bars = bars.assign(is_expected=hours.expects(bars["ts_utc"], source.length))
     bars = bars.assign(ts_utc=window_starts(bars["ts_utc"], target))
     bars = bars[bars["ts_utc"] >= first_window(agg_start_utc, target)]
@@ -156,12 +165,23 @@ def _sums(values: pd.Series[Any], firsts: npt.NDArray[np.intp]) -> pd.Series[Any
     return sums.where(_reduced(np.logical_or, is_known, firsts))
 
 
-def is_valid(bars: pd.DataFrame, timeframe: Timeframe) -> pd.Series[bool]:
-    """Which rows are valid source bars. An unknown price (NaN) is invalid, an unknown volume is valid."""
-    valid = bars["ts_utc"] == window_starts(bars["ts_utc"], timeframe)
+def is_valid(bars: pd.DataFrame, timeframe: Timeframe, *, is_raw: bool) -> pd.Series[bool]:
+    """Which rows are valid source bars. An unknown price (NaN) is invalid, an unknown volume is valid.
+
+    Args:
+        is_raw: whether the rows were ingested; only these are held to MAX_SIZE of volume and vwap and to MAX_TRADES.
+            Sums and means of them may lie a little outside.
+    """
+    valid = bars["ts_utc"].between(*TIMES, inclusive="left") & (
+        bars["ts_utc"] == window_starts(bars["ts_utc"], timeframe)
+    )
     for price in PRICES:  # a high below the low is found by open and close; NaN is between nothing
-        valid &= bars[price].between(bars["low"], bars["high"]) & _is_finite(bars[price])
-    return valid & (bars["vol"].isna() | (bars["vol"] >= 0) & _is_finite(bars["vol"]))
+        valid &= bars[price].between(bars["low"], bars["high"]) & (bars[price].abs() <= MAX_SIZE)
+    valid &= bars["vol"].isna() | (bars["vol"] >= 0) & _is_finite(bars["vol"])
+    if is_raw:
+        valid &= ~(bars["vol"] > MAX_SIZE) & ~(_is_finite(bars["vwap"]) & (bars["vwap"].abs() > MAX_SIZE))
+        valid &= ~(bars["trade_count"] > MAX_TRADES).fillna(False).astype("bool")
+    return valid
 
 
 def _is_finite(values: pd.Series[float]) -> pd.Series[bool]:

@@ -98,8 +98,8 @@ def repair(
     for _, tasks in itertools.groupby(gateway.health(symbols or None), key=lambda task: task.symbol):
         own = []
         for task in tasks:  # children before parents
-            first = task.first_window_utc
-            own.append(find_damage(gateway, task, max(first, begin or first), _end(task, bad)))
+            if (first := task.first_window_utc) is not None:  # else its own row is the damage
+                own.append(find_damage(gateway, task, max(first, begin or first), _end(task, bad)))
             on_task()
         done.damage += own
         if damaged := [found for found in own if found.bars]:
@@ -114,8 +114,8 @@ def _end(task: TaskHealth, bad: Sequence[BadCursor]) -> dt.datetime:
     """End of the built windows of a task, after the correction of its cursor."""
     for cursor in bad:
         if (cursor.symbol, cursor.timeframe, cursor.kind) == (task.symbol, task.timeframe, "future"):
-            return cursor.to_utc or task.first_window_utc
-    return task.cursor_utc or task.first_window_utc
+            return cursor.to_utc or task.first_window_utc or task.built_until
+    return task.built_until
 
 
 def _whole_days(ranges: Iterable[tuple[dt.datetime, dt.datetime]]) -> list[tuple[dt.datetime, dt.datetime]]:

@@ -35,7 +35,7 @@ def check_lag(task: TaskHealth, max_windows: int = MAX_LAG_WINDOWS) -> CheckResu
         problem = f"{lag} windows behind the newest source bar, at most {max_windows} are allowed"
         problem += ", but catching up" if catches_up else ""
         severity: Severity = "warn" if catches_up else "error"
-        window = task.cursor_utc or task.first_window_utc
+        window = task.built_until
         finding = Finding(task.symbol, task.timeframe, window, problem, lag - max_windows, severity)
         result.add([finding], count=1)
     return result
@@ -45,7 +45,7 @@ def check_health(task: TaskHealth) -> CheckResult:
     """Check that a task is in no state that needs an operator; a silent source is a warning, the others are errors."""
     result = CheckResult("health", task.symbol, task.timeframe, checked=1)
     if (severity := task.alarm) is not None:
-        window = task.cursor_utc or task.first_window_utc
+        window = task.built_until
         problem = f"{task.state}: {task.reason}" + (f". {task.last_error}" if task.last_error else "")
         result.add([Finding(task.symbol, task.timeframe, window, problem, None, severity)], count=1)
     return result

@@ -3,8 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agg_pipeline.aggregation.selection import units
+from agg_pipeline.aggregation.selection import units, windows_per_task
 from agg_pipeline.database.models.tasks import DueTask
+from agg_pipeline.settings import Settings
 
 TIMEFRAMES = ["5m", "15m", "1h", "4h", "1d"]
 
@@ -37,3 +38,12 @@ def test_a_step_of_several_never_splits_a_symbol(tasks: list[DueTask], size: int
 def test_a_step_is_larger_than_asked_only_for_one_long_chain(tasks: list[DueTask], size: int) -> None:
     for unit in units(tasks, size):
         assert len(unit) <= size or len({task.symbol for task in unit}) == 1
+
+
+@given(st.integers(0, 200_000), st.integers(1, 1000), st.integers(1, 100_000))
+def test_tasks_share_the_windows_of_a_run(tasks: int, per_task: int, per_run: int) -> None:
+    settings = Settings(max_windows_per_task=per_task, max_windows_per_run=per_run)
+    share = windows_per_task(tasks, settings)
+    assert share >= per_task
+    assert share * tasks <= max(per_run, per_task * tasks)
+    assert share >= per_run // max(tasks, 1), "a backlog that is alone takes the whole run"

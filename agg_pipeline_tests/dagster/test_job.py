@@ -182,6 +182,24 @@ def test_one_failing_task_makes_the_run_red_and_leaves_the_others_right(
     assert task == ("idle", 1, None)
 
 
+def test_a_task_that_the_database_leaves_out_makes_the_run_red_and_leaves_the_others_right(
+    defs: dg.Definitions, instance: dg.DagsterInstance, four_hours: psycopg.Connection, one_gateway: AggGateway
+) -> None:
+    four_hours.execute(
+        "update data_agg_state set last_agg_bar_ts_utc = 'infinity' where canonical_symbol = 'BBB' and timeframe = '5m'"
+    )
+    result = run(defs, instance)
+    failed = failure(result)
+    assert failed.metadata["failed_tasks"].value == ["BBB/5m"]
+    assert "22008 due of BBB/5m failed" in failed.description
+    assert "agg-pipeline repair" in failed.description
+    (state,) = {task.state for task in one_gateway.health(["BBB"]) if task.timeframe == "5m"}
+    assert state == "failed"
+    four_hours.execute("update data_agg_state set last_agg_bar_ts_utc = null where canonical_symbol = 'BBB'")
+    assert run(defs, instance).success
+    assert assert_equals_oracle(four_hours)["BBB", "5m"] == 48
+
+
 @pytest.mark.parametrize("size", sampled([2, 5, 100], [5]))
 def test_larger_steps_give_the_same_bars(
     settings_of_the_stack: pytest.MonkeyPatch, instance: dg.DagsterInstance, four_hours: psycopg.Connection, size: int

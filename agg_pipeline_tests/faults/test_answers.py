@@ -16,7 +16,7 @@ HTML = "<html><head><title>Trouble</title></head><body>come back later</body></h
 
 WRITING = [
     "ops_runlog_start",
-    "agg_get_due_tasks",
+    "agg_due_tasks",
     "ops_runlog_checkpoint",
     "agg_start_batch",
     "catchup_aggregation_batch",

@@ -163,7 +163,7 @@ def test_a_statement_that_takes_too_long(target: Target) -> None:
     began = time.monotonic()
     error = assert_fails(TransientError, "57014", *target, **(direct if is_direct else rest))  # type: ignore[arg-type]
     assert time.monotonic() - began < 3
-    assert "MAX_WINDOWS_PER_TASK" in error.hint
+    assert "MAX_WINDOWS_PER_RUN" in error.hint
 
 
 def test_a_locked_row(target: Target, faulty: Stack) -> None:

@@ -132,6 +132,7 @@ INVALID = {
     "open outside low to high": [{"open": 1}, {"open": 1000}],
     "close outside low to high": [{"close": 1}, {"close": 1000}],
     "volume negative or not finite": [{"vol": -1}, {"vol": float("inf")}, {"vol": float("nan")}],
+    "out of range": [{"high": 1.1e30}, {"low": -1.1e30}, {"vol": 1.1e30}, {"vwap": 1.1e30}, {"vwap": -1e308}],
 }
 
 

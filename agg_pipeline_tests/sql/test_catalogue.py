@@ -41,6 +41,7 @@ SERVICE_ROLE = {
     "data_bars": {"SELECT", "INSERT", "UPDATE"},
     "derived_data_bars": {"SELECT"},
     "data_agg_state": {"SELECT"},
+    "agg_task_faults": {"SELECT"},
     "ops_runlog": {"SELECT"},
     "ops_issues": {"SELECT", "INSERT"},
     "quality_workerhealth": {"SELECT", "INSERT"},

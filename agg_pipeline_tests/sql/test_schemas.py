@@ -104,12 +104,19 @@ def test_an_edited_function_reaches_a_live_database(stack: Stack, supabase: Path
     assert text.endswith("notify pgrst, 'reload schema';\n")
 
 
-def test_a_function_with_another_result_is_dropped_and_made_anew_with_its_grants(
+def test_a_function_with_another_result_or_arguments_is_dropped_and_made_anew_with_its_grants(
     stack: Stack, supabase: Path, live: str
 ) -> None:
     """The view that reads it keeps the views that a user has made of it."""
-    edit(supabase, "task_health.sql", "waits_for_task boolean)", "waits_for_task boolean, is_new boolean)")
-    edit(supabase, "task_health.sql", "waits.reason is not null\n", "waits.reason is not null, true\n")
+    edit(supabase, "contract.sql", "agg_contract() returns integer", "agg_contract() returns bigint")
+    edit(supabase, "health.sql", "_agg_health(p_symbols text[], p_now_utc timestamptz)",
+         "_agg_health(p_symbols text[], p_now_utc timestamptz, p_new boolean default true)")  # fmt: skip
+    edit(supabase, "health.sql", "comment on function public._agg_health(text[], timestamptz)",
+         "comment on function public._agg_health(text[], timestamptz, boolean)")  # fmt: skip
+    edit(supabase, "health.sql", "execute on function public._agg_health(text[], timestamptz)",
+         "execute on function public._agg_health(text[], timestamptz, boolean)")  # fmt: skip
+    edit(supabase, "health.sql", "select * from public._agg_health(null, now())",
+         "select h.*, true as is_new from public._agg_health(null, now()) h")  # fmt: skip
     path = write_migration("edited", drafted(stack, supabase, live), supabase / "migrations")
     with psycopg.connect(live, autocommit=True) as db:
         db.execute("create view of_the_user as select canonical_symbol, state from v_aggregation_health")

@@ -9,11 +9,12 @@ from agg_pipeline.settings import Environment, SettingsError, load_settings, var
 
 
 def test_the_defaults_are_those_of_the_predecessor(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("ENV_NAME", "MAX_TASKS_PER_RUN", "MAX_WINDOWS_PER_TASK", "TASKS_PER_STEP"):
+    for name in ("ENV_NAME", "MAX_TASKS_PER_RUN", "MAX_WINDOWS_PER_TASK", "MAX_WINDOWS_PER_RUN", "TASKS_PER_STEP"):
         monkeypatch.delenv(name, raising=False)
     settings = load_settings()
     assert (settings.env_name, settings.job_name) == (Environment.DEV, "agg-master")
     assert (settings.max_tasks_per_run, settings.max_windows_per_task, settings.tasks_per_step) == (20, 100, 1)
+    assert settings.max_windows_per_run == 20_000
     assert (settings.running_stale_seconds, settings.auto_disable_hard_fails) == (900, 3)
     assert settings.agg_derivation_version == 1
 

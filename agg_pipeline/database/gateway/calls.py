@@ -8,7 +8,7 @@ from agg_pipeline.errors import GatewayError, PermanentError
 
 T = TypeVar("T")
 
-CONTRACT = 2
+CONTRACT = 3
 """Version of the database functions that this package requires, as ``agg_contract`` returns it."""
 
 FUNCTIONS = frozenset(
@@ -22,7 +22,7 @@ FUNCTIONS = frozenset(
         "agg_find_damage",
         "agg_finish_batch",
         "agg_gap_report",
-        "agg_get_due_tasks",
+        "agg_due_tasks",
         "agg_health",
         "agg_load_bars",
         "agg_mend_cursors",

@@ -10,6 +10,7 @@ from agg_pipeline.database.models.base import Task
 from agg_pipeline.database.models.tasks import (
     CatchupResult,
     DueTask,
+    DueTasks,
     Finish,
     FinishResult,
     Lease,
@@ -40,10 +41,13 @@ class TaskCalls(Calls):
         symbols: Sequence[str] | None = None,
         timeframes: Sequence[str] | None = None,
     ) -> list[DueTask]:
-        """At most ``limit`` due tasks, shorter timeframes first (agg_get_due_tasks)."""
-        return self._call(
-            "agg_get_due_tasks",
-            list[DueTask],
+        """At most ``limit`` due tasks, shorter timeframes first (agg_due_tasks).
+
+        Tasks for which the database raised an error follow them, with ``error`` set, whatever the limit.
+        """
+        due = self._call(
+            "agg_due_tasks",
+            DueTasks,
             p_env_name=environment,
             p_now_utc=now,
             p_limit=limit,
@@ -51,6 +55,7 @@ class TaskCalls(Calls):
             p_symbols=symbols or None,
             p_timeframes=timeframes or None,
         )
+        return [*due.tasks, *due.failed]
 
     def start(
         self, tasks: Iterable[Task], *, now: dt.datetime | None, owner: str, lease_seconds: int

@@ -1,8 +1,9 @@
 """Results of registering assets and loading raw bars."""
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
 from agg_pipeline.database.models.base import Wire
+from agg_pipeline.database.models.tasks import Refusal
 
 
 class SyncResult(Wire):
@@ -14,9 +15,18 @@ class SyncResult(Wire):
     registered: bool = False
 
 
+class LoadFault(Wire):
+    """A symbol whose bars the database refused, as a trigger or constraint of its owner may."""
+
+    symbol: str = Field(alias="canonical_symbol")
+    error: Refusal
+
+
 class LoadResult(Wire):
     """JSON of ``agg_load_bars``: raw bars of one batch, counted by what the upsert did."""
 
     inserted: int
     updated: int
     unchanged: int
+    failed_bars: int = Field(0, description="Bars of the symbols in ``failed``; none of them was stored.")
+    failed: tuple[LoadFault, ...] = ()

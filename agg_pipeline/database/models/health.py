@@ -22,8 +22,10 @@ class TaskHealth(Task):
     status: str
     enabled: bool
     cursor_utc: AwareDatetime | None
-    next_window_utc: AwareDatetime = Field(description="Next window with source bars; if none, that at the cursor.")
-    first_window_utc: AwareDatetime
+    next_window_utc: AwareDatetime | None = Field(
+        description="Next window with source bars; if none, that at the cursor. None: its row cannot be computed with."
+    )
+    first_window_utc: AwareDatetime | None
     newest_source_utc: AwareDatetime | None
     lag_windows: int | None
     lag_seconds: int | None = Field(description="Open market time from the next window to the current one.")
@@ -50,6 +52,11 @@ class TaskHealth(Task):
         if self.state in ("failed", "stalled") or (self.state == "disabled" and self.status == "disabled"):
             return "error"
         return "warn" if self.state == "waiting for source" and not self.waits_for_task else None
+
+    @property
+    def built_until(self) -> dt.datetime:
+        """End of the windows that it has passed. Now, if its row cannot be computed with."""
+        return self.cursor_utc or self.first_window_utc or dt.datetime.now(dt.UTC)
 
     @property
     def is_paused(self) -> bool:

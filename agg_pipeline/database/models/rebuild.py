@@ -68,7 +68,7 @@ class Damage(Wire):
 class BadCursor(Task):
     """Element of ``agg_mend_cursors``: a cursor at an impossible time, or a task left running without a worker."""
 
-    kind: Literal["future", "off_grid", "frozen", "stuck"]
+    kind: Literal["future", "off_grid", "frozen", "stuck", "impossible"]
     from_utc: AwareDatetime | None
     to_utc: AwareDatetime | None = Field(description="Corrected cursor; None: start of the task. Frozen: unchanged.")
     windows: int | None = Field(description="Windows from the cursor to the newest base bar.")

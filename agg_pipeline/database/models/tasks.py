@@ -5,14 +5,6 @@ from pydantic import AwareDatetime, Field
 from agg_pipeline.database.models.base import Task, Wire
 
 
-class DueTask(Task):
-    """Row of ``agg_get_due_tasks``. The cursor may be stale; work starts from the one read under the lease."""
-
-    source_timeframe: str | None = None
-    cursor: AwareDatetime | None = Field(None, alias="last_agg_bar_ts_utc")
-    task_priority: int | None = None
-
-
 class Refusal(Wire):
     """Why the database refused one task of a batch."""
 
@@ -20,6 +12,25 @@ class Refusal(Wire):
     message: str
     hint: str | None = None
     repeated: bool = Field(False, description="True: an earlier identical call succeeded, and its response was lost.")
+
+    def __str__(self) -> str:
+        return f"{self.sqlstate} {self.message}. {self.hint or ''}".strip()
+
+
+class DueTask(Task):
+    """Element of ``agg_due_tasks``. The cursor may be stale; work starts from the one read under the lease."""
+
+    source_timeframe: str | None = None
+    cursor: AwareDatetime | None = Field(None, alias="last_agg_bar_ts_utc")
+    task_priority: int | None = None
+    error: Refusal | None = Field(None, description="Why the database left it out. It cannot be worked on.")
+
+
+class DueTasks(Wire):
+    """JSON of ``agg_due_tasks``."""
+
+    tasks: list[DueTask]
+    failed: list[DueTask]
 
 
 class StartResult(Task):

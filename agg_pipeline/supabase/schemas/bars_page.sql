@@ -11,7 +11,7 @@ returns json language sql stable security definer set search_path = '' set timez
     'tasks', (select coalesce(json_agg(json_build_object(
                 'timeframe', t.timeframe, 'base_timeframe', t.base_timeframe,
                 'first_window_utc', t.first_window, 'cursor_utc', t.cursor_utc)), '[]')
-                from public.agg_tasks t where t.canonical_symbol = p_symbol),
+                from public.agg_tasks t where t.canonical_symbol = p_symbol and t.is_possible),
     'touched', (select coalesce(json_agg(json_build_object(
                   'timeframe', d.timeframe, 'from_utc', d.from_utc, 'to_utc', d.to_utc)), '[]')
                   from public.agg_dirty_ranges d
@@ -46,6 +46,7 @@ returns json language sql stable security definer set search_path = '' set timez
               'quality_score', coalesce(json_agg(d.quality_score), '[]'))
               from public.derived_data_bars d
               join public.agg_tasks t on t.canonical_symbol = d.canonical_symbol and t.timeframe = d.timeframe
+               and t.is_possible
              where d.canonical_symbol = p_symbol and d.deleted_at is null and d.ts_utc >= p_from_utc and d.ts_utc < p_to_utc))
 $$;
 comment on function public.agg_bars_page(text, timestamptz, timestamptz) is

@@ -1,10 +1,24 @@
 -- catchup_aggregation_batch, catchup_aggregation_range: build the next windows of leased tasks.
--- Called by: AggGateway.catch_up, and the single form by the predecessor. Needs: _agg_catch_up, task_calls.
+-- Called by: AggGateway.catch_up, and the single form by the predecessor. Needs: _agg_catch_up, task_calls,
+-- isolation.
 --
 -- Plans are pinned: right after a bulk load the statistics know nothing of it, and a scan of all history is what a
 -- guess costs. Index order wherever there is an index. A call with few tasks takes the plan that the session made
 -- before, for making one costs ten times what it does; one with many tasks is planned for their number, since they want
 -- other joins.
+
+create function public._agg_try_catch_up(p_tasks jsonb, p_arguments jsonb)
+returns jsonb language plpgsql volatile set search_path = '' as $$
+declare
+  symbols constant text[] := array(select t ->> 'canonical_symbol' from jsonb_array_elements(p_tasks) with ordinality e (t, nth) order by nth);
+  timeframes constant text[] := array(select t ->> 'timeframe' from jsonb_array_elements(p_tasks) with ordinality e (t, nth) order by nth);
+begin
+  return (
+    select jsonb_agg(jsonb_build_object('canonical_symbol', c.canonical_symbol, 'timeframe', c.timeframe) || c.result)
+      from public._agg_catch_up(symbols, timeframes, (p_arguments ->> 'max_windows')::integer, (p_arguments ->> 'now_utc')::timestamptz,
+                                (p_arguments ->> 'version')::integer, (p_arguments ->> 'ignore_confirmation')::boolean) c);
+end $$;
+revoke execute on function public._agg_try_catch_up(jsonb, jsonb) from public, anon, authenticated, service_role;
 
 create function public.catchup_aggregation_batch(
   p_tasks jsonb, p_max_windows integer default 100, p_now_utc timestamptz default now(),
@@ -15,17 +29,12 @@ returns jsonb language plpgsql volatile security definer set search_path = '' se
 declare
   now_utc constant timestamptz := coalesce(p_now_utc, now());
   max_windows constant integer := coalesce(p_max_windows, 0);
-  version constant integer := coalesce(p_derivation_version, 1);
-  ignore_confirmation constant boolean := coalesce(p_ignore_confirmation, false);
+  arguments constant jsonb := jsonb_build_object(
+    'max_windows', max_windows, 'now_utc', now_utc, 'version', coalesce(p_derivation_version, 1),
+    'ignore_confirmation', coalesce(p_ignore_confirmation, false));
   results jsonb;
-  done jsonb;
   level record;
-  parts int4range[];
-  part int4range;
-  middle integer;
-  n integer;
-  message text;
-  hint text;
+  isolated record;
 begin
   if max_windows not between 0 and 100000 then
     raise exception 'p_max_windows is %, but a call builds 0 to 100000 windows a task', max_windows using errcode = 'AG003',
@@ -46,42 +55,23 @@ begin
    cross join lateral public._agg_refusal(a.canonical_symbol, a.timeframe, a.repeated, task.state,
                                           (a.task ->> 'lease_token')::bigint, now_utc) refusal
    where a.canonical_symbol is not null and a.timeframe is not null;
+  results := results || coalesce((
+    select jsonb_object_agg((f ->> 'canonical_symbol') || '/' || (f ->> 'timeframe'), f - 'canonical_symbol' - 'timeframe')
+      from jsonb_array_elements(public._agg_impossible('catch-up', public._agg_symbols(p_tasks))) f
+     where not results ? ((f ->> 'canonical_symbol') || '/' || (f ->> 'timeframe'))), '{}');
 
   -- Children before parents, so that what one level writes the next one reads.
   for level in
-    select t.minutes, array_agg(a.canonical_symbol order by a.nth) as symbols, array_agg(a.timeframe order by a.nth) as timeframes
+    select t.minutes, jsonb_agg(jsonb_build_object('canonical_symbol', a.canonical_symbol, 'timeframe', a.timeframe)
+                                order by a.nth) as tasks
       from public._agg_asked(p_tasks) a join public.agg_timeframes t on t.timeframe = a.timeframe
      where not a.repeated and a.canonical_symbol is not null and not results ? (a.canonical_symbol || '/' || a.timeframe)
      group by t.minutes order by t.minutes
   loop
-    -- All at once; where a task breaks them, halves of them, down to that one: the price is a few calls more, not one a task.
-    parts := array[int4range(1, cardinality(level.symbols), '[]')];
-    while cardinality(parts) > 0 loop
-      part := parts[cardinality(parts)];
-      parts := trim_array(parts, 1);
-      begin
-        select jsonb_object_agg(c.canonical_symbol || '/' || c.timeframe, c.result) into done
-          from public._agg_catch_up(level.symbols[lower(part):upper(part) - 1], level.timeframes[lower(part):upper(part) - 1],
-                                    max_windows, now_utc, version, ignore_confirmation) c;
-        results := results || coalesce(done, '{}');
-      exception when others then
-        -- Trouble of the whole database is nobody's in particular: the caller tries the call again.
-        if sqlstate ~ '^(40|53|55|57|58|XX)' then
-          raise;
-        end if;
-        middle := (lower(part) + upper(part)) / 2;
-        if middle > lower(part) then
-          parts := parts || int4range(middle, upper(part)) || int4range(lower(part), middle);
-        else
-          n := lower(part);
-          get stacked diagnostics message = message_text, hint = pg_exception_hint;
-          results := results || jsonb_build_object(level.symbols[n] || '/' || level.timeframes[n], public._agg_refuse(
-            sqlstate, format('catch-up of %s/%s failed: %s', level.symbols[n], level.timeframes[n], message),
-            case when sqlstate = '22003' and hint = '' then 'trade_count of a window sums to more than an integer holds; correct it in data_bars'
-                 else nullif(hint, '') end));
-        end if;
-      end;
-    end loop;
+    select * into isolated from public._agg_isolate('catch-up', 'select public._agg_try_catch_up($1, $2)', level.tasks, arguments);
+    results := results || coalesce((
+      select jsonb_object_agg((r ->> 'canonical_symbol') || '/' || (r ->> 'timeframe'), r - 'canonical_symbol' - 'timeframe')
+        from jsonb_array_elements(isolated.results || isolated.faults) r), '{}');
   end loop;
 
   select coalesce(jsonb_agg(

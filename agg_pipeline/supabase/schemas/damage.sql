@@ -85,7 +85,7 @@ grant execute on function public.agg_find_damage(text, text, timestamptz, timest
 
 -- Cursors that no catch-up would leave so, with where they belong and how many windows lie between them and the data.
 -- future: later than the window of the newest base bar (the source was loaded after the cursor was set, or a row is gone).
--- off_grid: a start that was not aligned. frozen: at an empty window although data goes on; a catch-up passes it by itself.
+-- off_grid: a start that was not aligned. impossible: cursor or start is no time between 1900 and 2200. frozen: at an empty window although data goes on; a catch-up passes it by itself.
 create function public._agg_bad_cursors(p_now_utc timestamptz)
 returns table (canonical_symbol text, timeframe text, kind text, from_utc timestamptz, to_utc timestamptz, windows integer)
 language sql stable set search_path = '' set timezone = 'UTC' as $$
@@ -103,7 +103,7 @@ language sql stable set search_path = '' set timezone = 'UTC' as $$
    cross join lateral (
       select case when newest.ts_utc >= t.first_window then date_bin(t.length, newest.ts_utc, t.origin_utc) end as window_utc) home
     left join public.agg_tasks source on not t.source_is_base
-         and source.canonical_symbol = t.canonical_symbol and source.timeframe = t.source_timeframe
+         and source.canonical_symbol = t.canonical_symbol and source.timeframe = t.source_timeframe and source.is_possible
    cross join lateral (
       select case
         when t.cursor_utc > coalesce(home.window_utc + t.length, t.first_window) then 'future'
@@ -121,10 +121,14 @@ language sql stable set search_path = '' set timezone = 'UTC' as $$
                                     and b.ts_utc >= t.cursor_utc and b.ts_utc < t.cursor_utc + t.length)) then 'frozen'
       end as kind) judged
    where t.stored_cursor_utc is not null and judged.kind is not null
-   order by t.canonical_symbol, t.minutes
+     and t.is_possible
+  union all
+  -- Set back to nothing, the first window is the next: bars that are right stay as they are.
+  select t.canonical_symbol, t.timeframe, 'impossible', null, null, null from public.agg_tasks t where not t.is_possible
+   order by 1, 2
 $$;
 comment on function public._agg_bad_cursors(timestamptz) is
-  'Cursors that are future, off_grid or frozen, where they belong (to_utc), and how many windows they are behind the data.';
+  'Cursors that are future, off_grid, frozen or impossible, where they belong (to_utc), and how many windows they are behind the data.';
 revoke execute on function public._agg_bad_cursors(timestamptz) from public, anon, authenticated, service_role;
 
 -- Running without an expiry is what functions older than ours leave; after a quarter of an hour nobody is behind it.
@@ -166,11 +170,11 @@ begin
      where public._agg_is_stuck(s, now_utc) and (p_symbols is null or s.canonical_symbol = any (p_symbols));
     update public.data_agg_state s set last_agg_bar_ts_utc = c.to_utc, next_run_at = null
       from jsonb_to_recordset(bad) c (canonical_symbol text, timeframe text, kind text, to_utc timestamptz, leased boolean)
-     where s.canonical_symbol = c.canonical_symbol and s.timeframe = c.timeframe and c.kind in ('future', 'off_grid') and not c.leased;
+     where s.canonical_symbol = c.canonical_symbol and s.timeframe = c.timeframe and c.kind in ('future', 'off_grid', 'impossible') and not c.leased;
   end if;
   return bad;
 end $$;
 comment on function public.agg_mend_cursors(text[], boolean, timestamptz) is
-  'Lists (p_dry_run, the default) or mends: frees tasks that an older worker left running (stuck), sets cursors that are in the future of their data to the window of the newest base bar, and those off the grid onto it. frozen ones are listed only: the next tick passes them.';
+  'Lists (p_dry_run, the default) or mends: frees tasks that an older worker left running (stuck), sets cursors that are in the future of their data to the window of the newest base bar, those off the grid onto it, and impossible ones to none, so that the task begins again at its first window. frozen ones are listed only: the next tick passes them.';
 revoke execute on function public.agg_mend_cursors(text[], boolean, timestamptz) from public, anon, authenticated;
 grant execute on function public.agg_mend_cursors(text[], boolean, timestamptz) to service_role;

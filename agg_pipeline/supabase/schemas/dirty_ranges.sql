@@ -55,7 +55,8 @@ begin
                            except
                            select canonical_symbol, timeframe, ts_utc from changed) b);
   end if;
-  -- The end of time is in no window: its range is empty, and range_agg leaves it out.
+  -- Rows outside of the centuries that agg_source_bars takes are in no window. Their times may break date_bin, and with it
+  -- the whole statement of the ingester.
   insert into public.agg_dirty_ranges (canonical_symbol, timeframe, from_utc, to_utc)
   select touched.canonical_symbol, touched.timeframe, lower(run), upper(run)
     from (select w.canonical_symbol, w.timeframe, range_agg(tstzrange(w.from_utc, w.from_utc + w.length)) as runs
@@ -64,6 +65,7 @@ begin
                           union all
                           select m.canonical_symbol, m.timeframe, m.from_utc from unnest(moved) m) b
                     join public.agg_timeframes t on t.source_timeframe = b.timeframe
+                   where b.ts_utc >= '1900-01-01 00:00:00+00' and b.ts_utc < '2200-01-01 00:00:00+00'
                   offset 0) w  -- so that date_bin is computed once a row
            group by 1, 2) touched, unnest(touched.runs) run;
   return null;

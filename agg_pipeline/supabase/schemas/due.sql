@@ -1,8 +1,9 @@
--- agg_get_due_tasks: what this tick works on.
--- Called by: AggGateway.due_tasks, the predecessor. Needs: _agg_forward, _agg_sync, _agg_recover_stale.
+-- _agg_due: which tasks are due.
+-- Called by: _agg_select. Needs: _agg_forward, tasks, dirty_ranges.
 
 -- Every due task: with an eligible window, with touched windows, or one that tasks below it, due as well, will fill.
-create function public._agg_due(p_env_name text, p_now_utc timestamptz, p_symbols text[], p_timeframes text[])
+create function public._agg_due(
+  p_env_name text, p_now_utc timestamptz, p_symbols text[], p_timeframes text[], p_except jsonb)
 returns table (canonical_symbol text, timeframe text, minutes integer, waiting_since timestamptz)
 language plpgsql stable set search_path = '' as $$
 #variable_conflict use_column
@@ -23,6 +24,8 @@ with recursive candidate as materialized (
      and not (s.paused_at_utc is not null and coalesce(s.paused_until_utc > p_now_utc, true))
      and (p_symbols is null or t.canonical_symbol = any (p_symbols))
      and (p_timeframes is null or t.timeframe = any (p_timeframes))
+     -- Here, before any time is computed from their rows.
+     and (p_except is null or not p_except ? (s.canonical_symbol || '/' || s.timeframe))
 ), ready as (
   select array_agg(canonical_symbol) as symbols, array_agg(timeframe) as timeframes
     from candidate where on_time and cursor_utc + length <= p_now_utc
@@ -77,80 +80,6 @@ select c.canonical_symbol, c.timeframe, c.minutes, greatest(c.last_attempted_at_
   from due d join candidate c on c.canonical_symbol = d.canonical_symbol and c.timeframe = d.timeframe
  group by c.canonical_symbol, c.timeframe, c.minutes, c.last_attempted_at_utc;
 end $$;
-comment on function public._agg_due(text, timestamptz, text[], text[]) is 'Due tasks and since when each of them waits.';
-revoke execute on function public._agg_due(text, timestamptz, text[], text[]) from public, anon, authenticated, service_role;
-
--- Plans are pinned as in catchup_aggregation_batch.
-create function public.agg_get_due_tasks(
-  p_env_name text, p_now_utc timestamptz default now(), p_limit integer default 20,
-  p_running_stale_seconds integer default 900, p_symbols text[] default null, p_timeframes text[] default null)
-returns table (canonical_symbol text, timeframe text, source_timeframe text, run_interval_minutes integer,
-               aggregation_delay_seconds integer, last_agg_bar_ts_utc timestamptz, status text, hard_fail_streak integer,
-               task_priority integer)
-language plpgsql volatile security definer set search_path = '' set timezone = 'UTC'
-  set plan_cache_mode = force_custom_plan set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
-as $$
-#variable_conflict use_column
-declare
-  now_utc constant timestamptz := coalesce(p_now_utc, now());
-  unknown text;
-  chosen_symbols text[] := '{}';
-  chosen_timeframes text[] := '{}';
-  chosen text;
-  chain record;
-begin
-  select string_agg(asked, ', ') into unknown from unnest(p_symbols) asked
-   where not exists (select from public.core_asset_registry_all a where a.canonical_symbol = asked);
-  if unknown is not null then
-    raise exception 'unknown symbol: %', unknown using errcode = 'AG002', hint = 'There are: ' || coalesce((
-      select string_agg(s, ', ') from (select a.canonical_symbol from public.core_asset_registry_all a order by 1 limit 50) known (s)),
-      'none; load or register an asset first');
-  end if;
-  select string_agg(asked, ', ') into unknown from unnest(p_timeframes) asked
-   where not exists (select from public.agg_timeframes t where t.timeframe = asked and t.source_timeframe is not null);
-  if unknown is not null then
-    raise exception 'unknown timeframe: %', unknown using errcode = 'AG002', hint = 'There are: ' || (
-      select string_agg(t.timeframe, ', ' order by t.minutes) from public.agg_timeframes t where t.source_timeframe is not null);
-  end if;
-
-  perform public._agg_sync(p_env_name, null, '2025-07-01 00:00:00+00');
-  perform public._agg_recover_stale(now_utc, p_running_stale_seconds);
-
-  -- A symbol's due tasks stay together, so that a parent never runs without the child that fills it.
-  for chain in
-    with due as (
-      select d.*, s.is_mandatory, s.task_priority,
-             -- Whoever waits for more ticks than it takes to serve all that is due (and two more) goes first, whatever
-             -- its class.
-             now_utc - d.waiting_since
-               > make_interval(mins => 5 * (ceil(count(*) over () / greatest(p_limit, 1)::numeric)::integer + 2)) as starves
-        from public._agg_due(p_env_name, now_utc, p_symbols, p_timeframes) d
-        join public.data_agg_state s on s.canonical_symbol = d.canonical_symbol and s.timeframe = d.timeframe
-    )
-    select d.canonical_symbol, count(*)::integer as size, array_agg(d.timeframe order by d.starves desc, d.minutes) as timeframes
-      from due d
-     group by d.canonical_symbol
-     order by bool_or(d.starves) desc, bool_or(d.is_mandatory) desc, min(d.task_priority), min(d.waiting_since), d.canonical_symbol
-  loop
-    exit when cardinality(chosen_symbols) >= p_limit;
-    if p_limit is null or cardinality(chosen_symbols) + chain.size <= p_limit or cardinality(chosen_symbols) = 0 then
-      -- One by one: only array_append grows an array in place.
-      foreach chosen in array chain.timeframes[1:coalesce(p_limit, chain.size)] loop
-        chosen_symbols := array_append(chosen_symbols, chain.canonical_symbol);
-        chosen_timeframes := array_append(chosen_timeframes, chosen);
-      end loop;
-    end if;
-  end loop;
-
-  return query
-  select s.canonical_symbol, s.timeframe, s.source_timeframe, s.run_interval_minutes, s.aggregation_delay_seconds,
-         s.last_agg_bar_ts_utc, s.status, s.hard_fail_streak, s.task_priority
-    from unnest(chosen_symbols, chosen_timeframes) with ordinality c (symbol, tf, nth)
-    join public.data_agg_state s on s.canonical_symbol = c.symbol and s.timeframe = c.tf
-    join public.agg_timeframes t on t.timeframe = s.timeframe
-   order by t.minutes, c.nth;
-end $$;
-comment on function public.agg_get_due_tasks(text, timestamptz, integer, integer, text[], text[]) is
-  'Due tasks of an environment, shorter timeframes first, at most p_limit (null: all); a symbol''s due chain stays together. Syncs with the registry and frees stale leases on the way. AG002: unknown symbol or timeframe.';
-revoke execute on function public.agg_get_due_tasks(text, timestamptz, integer, integer, text[], text[]) from public, anon, authenticated;
-grant execute on function public.agg_get_due_tasks(text, timestamptz, integer, integer, text[], text[]) to service_role;
+comment on function public._agg_due(text, timestamptz, text[], text[], jsonb) is
+  'Due tasks and since when each of them waits; none of p_except, an object with SYMBOL/timeframe as keys.';
+revoke execute on function public._agg_due(text, timestamptz, text[], text[], jsonb) from public, anon, authenticated, service_role;

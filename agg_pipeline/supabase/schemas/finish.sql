@@ -98,14 +98,13 @@ end $$;
 revoke execute on function public._agg_finish_failure(text, text, text, text, timestamptz, integer)
   from public, anon, authenticated, service_role;
 
-create function public.agg_finish_batch(
-  p_results jsonb, p_now_utc timestamptz default now(), p_auto_disable_hard_fail_threshold integer default 3)
-returns jsonb language plpgsql volatile security definer set search_path = '' set timezone = 'UTC' set lock_timeout = '4s' as $$
+create function public._agg_finish_tasks(p_results jsonb, p_arguments jsonb)
+returns jsonb language plpgsql volatile set search_path = '' set timezone = 'UTC' as $$
 declare
-  now_utc constant timestamptz := coalesce(p_now_utc, now());
+  now_utc constant timestamptz := p_arguments ->> 'now_utc';
+  hard_limit constant integer := p_arguments ->> 'hard_limit';
   results jsonb;
 begin
-  perform public._agg_lock(p_results);
   select jsonb_agg(jsonb_build_object('canonical_symbol', a.canonical_symbol, 'timeframe', a.timeframe) || coalesce(
            case when s.finished_token = (a.task ->> 'lease_token')::bigint and s.lease_expires_at is null and not a.repeated
                 then jsonb_set(public._agg_refuse('AG001', format('lease %s on %s/%s is not held: it was finished already',
@@ -119,14 +118,33 @@ begin
                 then public._agg_finish_success(a.canonical_symbol, a.timeframe, (a.task ->> 'new_cursor_utc')::timestamptz,
                                                 nullif(a.task -> 'stats', 'null'), now_utc)
                 else public._agg_finish_failure(a.canonical_symbol, a.timeframe, a.task ->> 'fail_kind', a.task ->> 'error',
-                                                now_utc, coalesce(p_auto_disable_hard_fail_threshold, 3)) end)
+                                                now_utc, hard_limit) end)
            order by a.nth)
     into results
     from public._agg_asked(p_results) a
     left join lateral (
       select s as state, s.finished_token, s.lease_expires_at, s.status from public.data_agg_state s
        where s.canonical_symbol = a.canonical_symbol and s.timeframe = a.timeframe offset 0) s on true;
-  return coalesce(results, '[]');
+  return results;
+end $$;
+revoke execute on function public._agg_finish_tasks(jsonb, jsonb) from public, anon, authenticated, service_role;
+
+create function public.agg_finish_batch(
+  p_results jsonb, p_now_utc timestamptz default now(), p_auto_disable_hard_fail_threshold integer default 3)
+returns jsonb language plpgsql volatile security definer set search_path = '' set timezone = 'UTC' set lock_timeout = '4s' as $$
+declare
+  now_utc constant timestamptz := coalesce(p_now_utc, now());
+  results jsonb;
+begin
+  perform public._agg_lock(p_results);
+  results := public._agg_each_task('finish', 'select public._agg_finish_tasks($1, $2)', p_results, jsonb_build_object(
+    'now_utc', now_utc, 'hard_limit', coalesce(p_auto_disable_hard_fail_threshold, 3)), now_utc);
+  -- What kept a task from being started or finished has gone.
+  if exists (select from public.agg_task_faults) then
+    delete from public.agg_task_faults f using jsonb_array_elements(results) r
+     where r -> 'success' = 'true' and r ->> 'canonical_symbol' = f.canonical_symbol and r ->> 'timeframe' = f.timeframe;
+  end if;
+  return results;
 end $$;
 comment on function public.agg_finish_batch(jsonb, timestamptz, integer) is
   'Closes leases: [{canonical_symbol, timeframe, lease_token, success, new_cursor_utc, stats, fail_kind, error}, ...]; one result per task in input order. AG001: lease lost; with "repeated": this lease was finished already.';
@@ -166,37 +184,3 @@ comment on function public.agg_release(text, timestamptz) is
   'Frees every lease of an owner (a run that failed or was canceled); {released: how many}.';
 revoke execute on function public.agg_release(text, timestamptz) from public, anon, authenticated;
 grant execute on function public.agg_release(text, timestamptz) to service_role;
-
--- A lease that nobody closed in time: the task is free again, and the failure counts as a transient one.
-create function public._agg_recover_stale(p_now_utc timestamptz, p_running_stale_seconds integer)
-returns integer language plpgsql volatile set search_path = '' as $$
-declare
-  recovered integer;
-  hopeless jsonb;
-begin
-  with stale as (
-    select canonical_symbol, timeframe from public.data_agg_state
-     where status = 'running'
-       and p_now_utc > coalesce(lease_expires_at,
-                                running_started_at_utc + make_interval(secs => coalesce(p_running_stale_seconds, 900)), '-infinity')
-     -- A holder in the middle of a call is not stale, whatever the clock says.
-     for update skip locked
-  ), freed as (
-    update public.data_agg_state s
-       set status = coalesce(s.status_before, 'idle'), status_before = null, running_started_at_utc = null,
-           lease_owner = null, lease_seconds = null, lease_expires_at = null,
-           transient_streak = s.transient_streak + 1, stale_streak = s.stale_streak + 1,
-           next_run_at = p_now_utc + public._agg_backoff(s.hard_fail_streak + s.transient_streak + 1),
-           last_error = left(coalesce(s.last_error, '') || ' | stale_running_recovered', 2000)
-      from stale where s.canonical_symbol = stale.canonical_symbol and s.timeframe = stale.timeframe
-    returning s.canonical_symbol, s.timeframe, s.stale_streak
-  )
-  select count(*), jsonb_agg(jsonb_build_object('symbol', canonical_symbol, 'timeframe', timeframe, 'stale_streak', stale_streak))
-                     filter (where stale_streak = 3)
-    into recovered, hopeless from freed;
-  perform public._ops_issue(null, 'critical', 'AGG_STALE', format('%s/%s was left behind by three runs in a row', issue ->> 'symbol',
-                            issue ->> 'timeframe'), issue)
-     from jsonb_array_elements(hopeless) issue;
-  return recovered;
-end $$;
-revoke execute on function public._agg_recover_stale(timestamptz, integer) from public, anon, authenticated, service_role;

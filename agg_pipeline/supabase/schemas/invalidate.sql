@@ -7,6 +7,10 @@ returns public.agg_range language plpgsql stable set search_path = '' set timezo
 declare
   task public.agg_tasks;
 begin
+  if exists (select from public.agg_tasks t where t.canonical_symbol = p_symbol and t.timeframe = p_tf and not t.is_possible) then
+    perform public._agg_raise(public._agg_fault('reading', jsonb_build_object('canonical_symbol', p_symbol, 'timeframe', p_tf),
+      'AG003', 'its cursor or its start is no time between 1900 and 2200', null));
+  end if;
   select * into task from public.agg_tasks where canonical_symbol = p_symbol and timeframe = p_tf;
   if task.canonical_symbol is null then
     raise exception 'there is no task %/%', coalesce(p_symbol, 'null'), coalesce(p_tf, 'null') using errcode = 'AG002',

@@ -1,11 +1,10 @@
 -- task health: how each task stands and why, for operators, the command status, checks and alerts.
--- Called by: AggGateway.health. Needs: tasks, source_bars, slots, session_clock.
+-- Called by: _agg_health. Needs: tasks, source_bars, slots, session_clock.
 --
 -- Time is counted by the session clock: in a closed market nothing lags and nothing is silent. A task without a
 -- calendar has no closed time, and costs two index lookups and a count.
 
-create function public._agg_health(p_symbols text[], p_now_utc timestamptz)
-returns table (
+create type public.agg_task_health as (
   canonical_symbol text, timeframe text, source_timeframe text, state text, reason text,
   lag_windows integer, lag_seconds bigint, backlog_windows integer, touched_windows integer, touched_from_utc timestamptz,
   source_silent_seconds bigint,
@@ -16,7 +15,11 @@ returns table (
   last_attempted_at_utc timestamptz, last_successful_at_utc timestamptz, next_run_at timestamptz,
   paused_at_utc timestamptz, paused_until_utc timestamptz, pause_reason text, paused_by text,
   lease_owner text, lease_expires_at timestamptz,
-  total_runs bigint, total_bars_created bigint, total_bars_quality_poor bigint, waits_for_task boolean)
+  total_runs bigint, total_bars_created bigint, total_bars_quality_poor bigint, waits_for_task boolean);
+comment on type public.agg_task_health is 'A row of v_aggregation_health.';
+
+create function public._agg_health_of(p_symbols text[], p_timeframes text[], p_now_utc timestamptz, p_except jsonb)
+returns setof public.agg_task_health
 language plpgsql stable set search_path = '' set timezone = 'UTC'
   set plan_cache_mode = force_custom_plan set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $$
 #variable_conflict use_column
@@ -50,7 +53,9 @@ with task as materialized (
          and b.is_base = t.source_is_base and b.canonical_symbol = t.canonical_symbol
          and b.timeframe = t.source_timeframe and b.reject_reason is null and b.ts_utc >= t.cursor_utc
        order by b.ts_utc limit 1) first on true
-   where p_symbols is null or t.canonical_symbol = any (p_symbols)
+   where (p_symbols is null or t.canonical_symbol = any (p_symbols))
+     and (p_timeframes is null or t.timeframe = any (p_timeframes))
+     and (p_except is null or not p_except ? (t.canonical_symbol || '/' || t.timeframe))
 ), hours as materialized (
   select h.canonical_symbol, h.timeframe, h.closed
     from (select array_agg((t.canonical_symbol, t.timeframe,
@@ -78,7 +83,7 @@ with task as materialized (
 ), judged as (
   select m.*, a.is_sparse, a.serves, a.trading_calendar, built.hour_bars, built.day_bars, touched.windows as touched, touched.since_utc, touched.from_utc as touched_from_utc,
          s.status, s.enabled, s.is_mandatory, s.task_priority, s.hard_fail_streak, s.transient_streak, s.stale_streak,
-         s.stall_streak, s.last_error, s.last_attempted_at_utc, s.last_successful_at_utc, s.next_run_at,
+         s.stall_streak, s.last_error, public._agg_fault_reason(f) as fault, f.failures as faults, s.last_attempted_at_utc, s.last_successful_at_utc, s.next_run_at,
          s.paused_at_utc, s.paused_until_utc, s.pause_reason, s.paused_by, s.lease_owner, s.lease_expires_at,
          coalesce(s.lease_expires_at - make_interval(secs => s.lease_seconds), s.running_started_at_utc) as alive_utc,
          s.total_runs, s.total_bars_created, s.total_bars_quality_poor,
@@ -87,6 +92,7 @@ with task as materialized (
            + case when a.is_sparse then interval '1 day' else interval '0' end as patience
     from measured m
     join public.data_agg_state s on s.canonical_symbol = m.canonical_symbol and s.timeframe = m.timeframe
+    left join public.agg_task_faults f on f.canonical_symbol = m.canonical_symbol and f.timeframe = m.timeframe
     join (select r.canonical_symbol, r.trading_calendar, coalesce(r.is_sparse, false) as is_sparse,
                  coalesce(r.active, false) or coalesce(r.test_active, false) as serves
             from public.core_asset_registry_all r) a on a.canonical_symbol = m.canonical_symbol
@@ -121,6 +127,7 @@ select j.*, w.state, w.reason
        (not j.serves, 'disabled', 'the asset is active in no environment'),
        (j.is_paused, 'paused', format('by %s since %s%s: %s', coalesce(j.paused_by, '?'), public._agg_minute(j.paused_at_utc),
           ' until ' || public._agg_minute(j.paused_until_utc), coalesce(j.pause_reason, 'no reason given'))),
+       (j.fault is not null, 'failed', j.fault),
        -- One transient failure mostly heals by itself.
        (j.status = 'hard_failed' or j.hard_fail_streak > 0 or j.transient_streak > 1, 'failed',
           format('%s at the window of %s%s', case j.hard_fail_streak + j.transient_streak when 1 then '1 failure'
@@ -159,8 +166,8 @@ select j.canonical_symbol, j.timeframe, j.source_timeframe, j.state,
        case when j.expected_day > 0 then least(1, j.day_bars / j.expected_day::double precision) end,
        j.stored_cursor_utc, j.next_window, j.first_window, j.newest_utc,
        j.status, j.enabled, j.is_mandatory, j.task_priority,
-       j.hard_fail_streak, j.transient_streak, j.stale_streak, j.stall_streak, j.last_error,
-       j.last_attempted_at_utc, j.last_successful_at_utc, j.next_run_at,
+       j.hard_fail_streak + coalesce(j.faults, 0), j.transient_streak, j.stale_streak, j.stall_streak,
+       coalesce(j.fault, j.last_error), j.last_attempted_at_utc, j.last_successful_at_utc, j.next_run_at,
        j.paused_at_utc, j.paused_until_utc, j.pause_reason, j.paused_by, j.lease_owner, j.lease_expires_at,
        j.total_runs, j.total_bars_created, j.total_bars_quality_poor, waits.reason is not null
   from told j
@@ -175,21 +182,6 @@ select j.canonical_symbol, j.timeframe, j.source_timeframe, j.state,
                when j.state = 'waiting for source' and source.backlog_windows + coalesce(source.touched, 0) > 0
                then format('its source %s is to be built first', source.timeframe) end as reason) waits;
 end $$;
-comment on function public._agg_health(text[], timestamptz) is 'Rows of v_aggregation_health as of a time.';
-revoke execute on function public._agg_health(text[], timestamptz) from public, anon, authenticated, service_role;
-
-create view public.v_aggregation_health with (security_invoker = true) as select * from public._agg_health(null, now());
-revoke all on table public.v_aggregation_health from public, anon, authenticated, service_role;
-comment on view public.v_aggregation_health is
-  'One row per task. state: disabled, paused, failed (a hard failure, or two transient ones in a row), stalled (runs succeed and the cursor stays, the run that has it is silent while bars wait, or nothing runs), waiting for data (there never was any), catching up, waiting for source (silent for longer than the deadline while the market is open) or current; reason says why. waits_for_task: the task waits for another task of its symbol, which reason names. lag is by the session clock, backlog_windows by the source; completeness: bars built of windows expected, null if none were.';
-
--- One JSON array: of a set of rows a hosted REST API returns the first thousand and says nothing.
-create function public.agg_health(p_symbols text[] default null, p_now_utc timestamptz default now())
-returns jsonb language sql stable security definer set search_path = '' set timezone = 'UTC' as $$
-  select coalesce(jsonb_agg(to_jsonb(h) order by h.canonical_symbol, t.minutes), '[]')
-    from public._agg_health(p_symbols, coalesce(p_now_utc, now())) h join public.agg_timeframes t on t.timeframe = h.timeframe
-$$;
-comment on function public.agg_health(text[], timestamptz) is
-  'Array of the rows of v_aggregation_health, by symbol and length of timeframe; p_symbols null: all.';
-revoke execute on function public.agg_health(text[], timestamptz) from public, anon, authenticated;
-grant execute on function public.agg_health(text[], timestamptz) to service_role;
+comment on function public._agg_health_of(text[], text[], timestamptz, jsonb) is
+  'Rows of v_aggregation_health as of a time, without those of p_except, an object with SYMBOL/timeframe as keys.';
+revoke execute on function public._agg_health_of(text[], text[], timestamptz, jsonb) from public, anon, authenticated, service_role;
