@@ -1,0 +1,139 @@
+"""Awkward names from a file of bars to every command: real database, documented exit codes, bars equal to the oracle."""
+
+import csv
+import json
+import shlex
+from pathlib import Path
+
+import psycopg
+import pytest
+from typer.testing import CliRunner, Result
+
+from agg_pipeline.cli import app
+from agg_pipeline.database.gateway import AggGateway
+from agg_pipeline.embedded import Stack
+from agg_pipeline.errors import PermanentError
+from agg_pipeline.market.names import file_name, shell_words
+from agg_pipeline_tests.conftest import open_gateway
+from agg_pipeline_tests.names import MORE_NAMES, NAMES
+from agg_pipeline_tests.oracle import assert_equals_oracle
+from agg_pipeline_tests.sql.helpers import at
+from agg_pipeline_tests.ticking import tick_until_quiet
+
+MINUTES = 70
+ALL = [*NAMES, *MORE_NAMES]
+
+
+@pytest.fixture
+def database(
+    stack: Stack, clean: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> psycopg.Connection:
+    for name, value in stack.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("ENV_NAME", "PROD")
+    monkeypatch.chdir(tmp_path)
+    return clean
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments), terminal_width=200)
+
+
+def said(code: int, command: str) -> str:
+    """Output of a command as it is typed into a shell."""
+    result = run(*shlex.split(command))
+    assert (result.exit_code, result.stderr) == (code, ""), f"{command}\n{result.output}"
+    assert result.exception is None or isinstance(result.exception, SystemExit), command
+    return result.stdout
+
+
+def write(path: Path, names: list[str]) -> Path:
+    """``MINUTES`` bars a name, as a CSV file that quotes what it must."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(["symbol", "ts_utc", "open", "high", "low", "close", "volume"])
+        for n, name in enumerate(names):
+            for minute in range(MINUTES):
+                price = 100 + n + minute % 7
+                lines.writerow([name, f"2026-01-05T10:{minute:02}Z" if minute < 60 else f"2026-01-05T11:{minute - 60:02}Z",
+                                price, price + 2, price - 1, price + 1, 10 + n])  # fmt: skip
+    return path
+
+
+@pytest.fixture
+def loaded(stack: Stack, database: psycopg.Connection, tmp_path: Path) -> psycopg.Connection:
+    """All awkward names, loaded by the command from one file whose own name is awkward, and ticked."""
+    path = write(tmp_path / "[bold]bars[/x] 🙂.csv", ALL)
+    result = run("load", str(path))
+    assert result.exit_code == 0, result.output
+    assert f"{len(ALL) * MINUTES:,} bars inserted" in result.stdout
+    gateway = open_gateway(stack, direct=stack.api_url is None)
+    tick_until_quiet(gateway, at("11:11"))
+    gateway.close()
+    return database
+
+
+def test_every_command_works_for_every_name(loaded: psycopg.Connection, tmp_path: Path) -> None:
+    counts = assert_equals_oracle(loaded)
+    assert {name: counts[name, "5m"] for name in ALL} == dict.fromkeys(ALL, MINUTES // 5)
+    for name in NAMES:
+        symbol, task = shell_words(name), shell_words(name, "5m")
+        assert f"{name}/15m" in said(0, f"status {symbol}")
+        assert said(0, f"pause --by '[/]' --reason '[bold]why' {task}") == f"{name} is paused until resumed (tasks: 1).\n"
+        shown = said(0, f"status {symbol}")
+        assert "[bold]why" in shown
+        assert f"`agg-pipeline resume {symbol}`" in shown
+        assert said(0, f"resume {task}") == f"{name} may run again (tasks: 1).\n"
+        assert f"{name}/5m from 2026-01-05 10:00" in said(0, f"explain {shell_words(name, '5m', '2026-01-05T10:00')}")
+        assert said(0, f"chart --out chart.svg {task}") == "chart.svg: 14 bars, 0 gaps.\n"
+        assert "0 differences." in said(0, f"verify --symbol={shlex.quote(name)} --all --to 2026-01-06")
+        assert "no_gaps" in said(0, f"check --symbol={shlex.quote(name)} --from 2026-01-05T10:00")
+        gaps = said(0, f"gaps --from 2026-01-05T10:00 --to 2026-01-05T11:10 {symbol}")
+        assert f"Missing 1m bars of {name}/5m" in gaps
+        assert "70 source bars found, 0 missing" in gaps
+    for name in ("<b>", "../x", "ES=F"):
+        assert said(0, f"chart {shell_words(name, '5m')}") == f"{file_name(name)}-5m.html: 14 bars, 0 gaps.\n"
+        page = (tmp_path / f"{file_name(name)}-5m.html").read_text()
+        assert f"{json.dumps(name.replace('<', '&lt;').replace('>', '&gt;'))[:-1]} 5m, 2026-01-05".replace("/", "\\u002f") in page
+
+
+def test_doctor_finds_nothing_wrong_with_names(
+    stack: Stack, loaded: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over REST, where each name is a value in the query of a URL, and over the database URL."""
+    assert said(0, "doctor").endswith("Sound.\n")
+    assert said(0, f"doctor --database-url {shlex.quote(stack.dsn)}").endswith("Sound.\n")
+    loaded.execute("update data_agg_state set status = 'disabled' where canonical_symbol in ('-x', '[/]')")
+    found = said(1, "doctor")
+    assert "resume -- -x 5m" in found
+    assert "[/]/5m is disabled after failures" in found
+    assert "resume '[/]' 5m" in found
+
+
+@pytest.mark.parametrize("name", ["", " x", "a\x1bb", "a\u202eb", "x" * 101])
+def test_what_is_no_name_is_refused_everywhere_with_the_rule(
+    stack: Stack, database: psycopg.Connection, tmp_path: Path, name: str
+) -> None:
+    rule = "a symbol is 1 to 100 characters"
+    for arguments in (["status", name], ["pause", name], ["tick", f"--symbol={name}"], ["logs", f"--symbol={name}"]):
+        result = run(*arguments)
+        assert (result.exit_code, result.stderr.count("\n")) == (1, 1), result.output
+        assert rule in result.stderr
+    if name:
+        loaded = run("load", str(write(tmp_path / "bars.csv", [name])))
+        assert rule in loaded.stderr
+        assert "0 bars inserted" in loaded.stdout
+    gateway: AggGateway = open_gateway(stack, direct=True)
+    with pytest.raises(PermanentError, match=rule):
+        gateway.register_asset(name, start=at("00:00"), base_timeframe="1m")
+    with pytest.raises(PermanentError, match=rule):
+        gateway.load_bars([{"canonical_symbol": name}], timeframe="1m", source="test")
+    gateway.close()
+    assert database.execute("select count(*) from core_asset_registry_all").fetchone() == (0,)
+
+
+def test_a_terminal_without_the_letters_gets_their_numbers(database: psycopg.Connection) -> None:
+    database.execute("select agg_register_asset('Ünï-株', '2026-01-05')")
+    result = CliRunner(charset="ascii").invoke(app, ["status", "--trouble"])
+    assert result.exit_code == 0, result.output
+    assert r"\xdcn\xef-\u682a/5m" in result.stdout
