@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from agg_pipeline.cli.app import CommandError, command, console
+from agg_pipeline.cli.app import CommandError, command, console, styled
 from agg_pipeline.cli.arguments import Root, parse_time
 from agg_pipeline.cli.target import ROOT, connect, find_target, is_hosted
 from agg_pipeline.database.transport import open_transport

@@ -109,12 +109,14 @@ def file_name(name: str) -> str:
 def shell_words(*words: str) -> str:
     """Arguments of a command, to be typed into a shell: quoted, after ``--`` if one would be read as an option."""
     # zsh reads =word as the path of a command.
-    quoted = [f"'{word}'" if word.startswith("=") and shlex.quote(word) == word else shlex.quote(word) for word in words]
+    quoted = [
+        f"'{word}'" if word.startswith("=") and shlex.quote(word) == word else shlex.quote(word) for word in words
+    ]
     return " ".join(["--", *quoted] if any(word.startswith("-") for word in words) else quoted)
 
 
 def terminal(text: str) -> str:
-    """Text for the terminal: control and direction-changing characters, except the line feed, as ``\\x1b``, ``\\u202e``.
+    """Text for the terminal: control and direction-changing characters but the line feed as ``\\x1b``, ``\\u202e``.
 
     There is no markup to escape: the consoles of ``cli/app.py`` read none.
     """
@@ -132,7 +134,7 @@ def html_attribute(text: str) -> str:
 
 
 def svg_text(text: str) -> str:
-    """Text between the tags of SVG. Characters that XML does not know become U+FFFD: one would make the picture void."""
+    """Text between the tags of SVG. Characters that XML does not know become U+FFFD: one would void the picture."""
     return html_attribute(text)
 
 

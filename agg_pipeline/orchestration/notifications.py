@@ -69,7 +69,9 @@ def send(urls: str, title: str, text: str) -> int:
     with _silenced(apprise.logger):
         for url in urls.replace(",", " ").split():
             channel = apprise.Apprise()
-            failed += not (channel.add(url) and channel.notify(title=title, body=text, body_format=apprise.NotifyFormat.TEXT))
+            failed += not (
+                channel.add(url) and channel.notify(title=title, body=text, body_format=apprise.NotifyFormat.TEXT)
+            )
     return failed
 
 

@@ -64,7 +64,10 @@ def test_times(tmp_path: Path, text: str) -> None:
     ("bad", "reason"),
     [
         (row(symbol=""), "symbol is empty"),
-        *((row(symbol=name), f"symbol {name!r} begins or ends with a blank; {SYMBOL_RULE}") for name in ("  ", " X", "X ")),
+        *(
+            (row(symbol=name), f"symbol {name!r} begins or ends with a blank; {SYMBOL_RULE}")
+            for name in ("  ", " X", "X ")
+        ),
         (row(symbol="EUR\x00USD"), rf"symbol 'EUR\x00USD' has U+0000 as character 4; {SYMBOL_RULE}"),
         (row(ts_utc=""), "ts_utc is missing"),
         *(

@@ -1,4 +1,4 @@
-"""The rule of symbols, and a name in each kind of place: different names stay different, and the reader gets the name."""
+"""The rule of symbols, and a name in each kind of place: different names stay different, readers get the name."""
 
 import csv
 import html
@@ -65,7 +65,9 @@ KEYS = {
 @given(pair=st.tuples(symbols(), symbols()))
 def test_different_names_have_different_keys(kind: str, pair: tuple[str, str]) -> None:
     one, other = pair
-    if kind in ("html", "attribute") and ("\ufffe" in one + other or "\uffff" in one + other or "\ufffd" in one + other):
+    if kind in ("html", "attribute") and (
+        "\ufffe" in one + other or "\uffff" in one + other or "\ufffd" in one + other
+    ):
         return  # characters that XML does not know are shown as one
     assert (KEYS[kind](one) == KEYS[kind](other)) == (one == other)
 
@@ -91,7 +93,9 @@ def test_dagster_takes_the_keys(name: str) -> None:
     key = names.mapping_key(name)
     assert len(key) <= 100
     assert dg.DynamicOutput(1, mapping_key=f"00000_{key}_5m").mapping_key == f"00000_{key}_5m"
-    assert dg.StaticPartitionsDefinition([names.partition_key(name)]).get_partition_keys() == [names.partition_key(name)]
+    assert dg.StaticPartitionsDefinition([names.partition_key(name)]).get_partition_keys() == [
+        names.partition_key(name)
+    ]
     dg.AssetSpec("bars", tags={"symbol": names.tag_value(name)})
 
 

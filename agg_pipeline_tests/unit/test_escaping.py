@@ -57,7 +57,9 @@ def _problems_of_call(node: ast.Call, file: str) -> Iterator[str]:
         yield f"{called} reads a text as markup"
     if called == "Console" and file != CONSOLES:
         yield f"a console of its own; use those of {CONSOLES}"
-    if "True" in (given.get("markup"), given.get("emoji")) or (called == "TextColumn" and given.get("markup") != "False"):
+    if "True" in (given.get("markup"), given.get("emoji")) or (
+        called == "TextColumn" and given.get("markup") != "False"
+    ):
         yield f"{called} reads a text as markup; pass markup=False"
     if called == "DynamicOutput" and "mapping_key(" not in given.get("mapping_key", ""):
         yield f"a mapping key by hand; use {NAMES}"
@@ -77,11 +79,19 @@ def test_names_are_escaped_in_one_module() -> None:
         ("reading/x.py", "import html\nhtml.escape('')", ":1: html; use market/names.py"),
         ("doctor/rest.py", "from urllib.parse import quote", ":1: urllib.parse.quote; use market/names.py"),
         ("cli/load.py", "print(f'[yellow]{x}[/]')", ":1: markup [yellow]; use styled of cli/app.py"),
-        ("cli/up.py", "from rich.console import Console\nConsole()", ":2: a console of its own; use those of cli/app.py"),
+        (
+            "cli/up.py",
+            "from rich.console import Console\nConsole()",
+            ":2: a console of its own; use those of cli/app.py",
+        ),
         ("cli/up.py", "console.print(x, markup=True)", ":1: print reads a text as markup; pass markup=False"),
         ("cli/up.py", "TextColumn('{task.description}')", ":1: TextColumn reads a text as markup; pass markup=False"),
         ("cli/up.py", "Text.from_markup(x)", ":1: from_markup reads a text as markup"),
-        ("orchestration/ops.py", "dg.DynamicOutput(1, mapping_key=x)", ":1: a mapping key by hand; use market/names.py"),
+        (
+            "orchestration/ops.py",
+            "dg.DynamicOutput(1, mapping_key=x)",
+            ":1: a mapping key by hand; use market/names.py",
+        ),
     ],
 )
 def test_an_escape_by_hand_is_reported(file: str, source: str, problem: str, tmp_path: Path) -> None:
