@@ -1,6 +1,7 @@
 """Comparison of all live derived bars with a recomputation of all raw bars in pandas."""
 
 import datetime as dt
+from collections.abc import Sequence
 
 import pandas as pd
 import psycopg
@@ -16,12 +17,16 @@ RAW_SELECT = ", ".join(
 )
 
 
-def assert_equals_oracle(connection: psycopg.Connection) -> dict[tuple[str, str], int]:
-    """Assert that the live bars of all assets equal the recomputation; returns the number of bars per task."""
+def assert_equals_oracle(
+    connection: psycopg.Connection, symbols: Sequence[str] | None = None
+) -> dict[tuple[str, str], int]:
+    """Assert that the live bars of the assets (None: of all) equal the recomputation; returns the bars per task."""
     counts: dict[tuple[str, str], int] = {}
     assets = connection.execute(
         """select a.canonical_symbol, a.base_timeframe, min(s.agg_start_utc) from core_asset_registry_all a
-             join data_agg_state s using (canonical_symbol) group by 1, 2"""
+             join data_agg_state s using (canonical_symbol)
+            where %(symbols)s::text[] is null or canonical_symbol = any (%(symbols)s) group by 1, 2""",
+        {"symbols": symbols and list(symbols)},
     ).fetchall()
     for symbol, base, start in assets:
         raw, actual = bars_of(connection, symbol)
