@@ -143,7 +143,9 @@ def test_without_addresses_it_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
     assert SECRET not in repr(load_settings())
 
 
-@pytest.mark.parametrize(("form", "shown"), [("text", "<b>/5m & [/]/5m"), ("html", "&lt;b&gt;/5m &amp; [/]/5m")])
+@pytest.mark.parametrize(
+    ("form", "shown"), [("text", "<b>/5m & [/]/5m"), ("html", "&lt;b&gt;/5m&nbsp;&amp;&nbsp;[/]/5m")]
+)
 def test_a_name_is_no_markup_of_the_service(webhook: Webhook, form: str, shown: str) -> None:
     """A service that takes HTML, as most mail services do, gets the name escaped."""
     assert send(f"{os.environ['ALERT_URLS']}?format={form}", "agg_pipeline", "<b>/5m & [/]/5m") == 0

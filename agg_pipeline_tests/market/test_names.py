@@ -61,15 +61,12 @@ KEYS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", KEYS)
-@given(pair=st.tuples(symbols(), symbols()))
-def test_different_names_have_different_keys(kind: str, pair: tuple[str, str]) -> None:
-    one, other = pair
-    if kind in ("html", "attribute") and (
-        "\ufffe" in one + other or "\uffff" in one + other or "\ufffd" in one + other
-    ):
-        return  # characters that XML does not know are shown as one
-    assert (KEYS[kind](one) == KEYS[kind](other)) == (one == other)
+@given(symbols(), symbols())
+def test_different_names_have_different_keys(one: str, other: str) -> None:
+    for kind, key in KEYS.items():
+        if kind in ("html", "attribute") and re.search("[\ufffd-\uffff]", one + other):
+            continue  # characters that XML does not know are shown as one
+        assert (key(one) == key(other)) == (one == other), kind
 
 
 @pytest.mark.parametrize("kind", KEYS)
