@@ -8,6 +8,7 @@ from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.database.models.base import Wire
 from agg_pipeline.database.models.tasks import DueTask
 from agg_pipeline.errors import PermanentError
+from agg_pipeline.market.names import SymbolError, check_symbol
 from agg_pipeline.settings import Settings
 
 
@@ -54,12 +55,16 @@ def named_tasks(names: Sequence[str], gateway: AggGateway) -> list[DueTask]:
     symbols = {name.rpartition("/")[0] for name in names}
     known = {str(task): task for task in gateway.health(sorted(symbols))}
     if unknown := [name for name in names if name not in known]:
+        hint = "Write each as SYMBOL/timeframe, as `agg-pipeline status` does."
+        try:
+            for name in (name for name in unknown if "/" in name):
+                check_symbol(name.rpartition("/")[0])
+        except SymbolError as exc:
+            raise PermanentError("agg_health", type(exc).__name__, str(exc), hint) from None
         raise PermanentError(
             "agg_health",
             "AG002",
             f"there is no task {', '.join(unknown)}",
-            f"There are: {', '.join(known)}."
-            if known
-            else "Write each as SYMBOL/timeframe, as `agg-pipeline status` does.",
+            f"There are: {', '.join(known)}." if known else hint,
         )
     return [DueTask(symbol=task.symbol, timeframe=task.timeframe) for name, task in known.items() if name in names]

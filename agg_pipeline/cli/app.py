@@ -1,19 +1,25 @@
-"""The application: registers commands and turns each known failure into one line and exit code 1."""
+"""The application: registers commands, turns each known failure into one line and exit code 1, and prints.
+
+What is printed is data: the consoles read neither markup nor emoji codes, so that no name and no text of the database
+can be taken for one. ``styled`` gives a part of a text its colour.
+"""
 
 import functools
+import io
 import sys
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from agg_pipeline.database.migrate import MigrationError
 from agg_pipeline.embedded import EmbeddedError
 from agg_pipeline.errors import GatewayError
 from agg_pipeline.ingest.bar_file import BarFileError
 from agg_pipeline.market.calendars import CalendarError
+from agg_pipeline.market.names import SymbolError, check_symbol, terminal
 from agg_pipeline.orchestration.job_process import JobProcessError
 from agg_pipeline.settings import SettingsError
 
@@ -27,9 +33,27 @@ app = typer.Typer(
     help="Aggregates raw market bars in Supabase into higher timeframes. "
     "Start with `agg-pipeline demo` or `agg-pipeline up`.",
 )
+
+
+class PlainConsole(Console):
+    """A console that prints text as it is, without markup and emoji codes, and control characters visibly."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(terminal(text), **options)
+
+
 # Without a terminal a table must not be squeezed into 80 columns.
-console = Console(width=None if sys.stdout.isatty() else 120)
-errors = Console(stderr=True)
+console = PlainConsole(width=None if sys.stdout.isatty() else 120)
+errors = PlainConsole(stderr=True)
+
+
+def styled(*parts: str | tuple[str, str]) -> Text:
+    """Text of parts, each as it is or with a style: ``styled("all ", ("right", "green"))``."""
+    pairs = [(part, "") if isinstance(part, str) else part for part in parts]
+    return Text.assemble(*((terminal(text), style) for text, style in pairs))
 
 
 class CommandError(RuntimeError):
@@ -38,6 +62,7 @@ class CommandError(RuntimeError):
 
 _KNOWN = (
     CommandError,
+    SymbolError,
     GatewayError,
     EmbeddedError,
     MigrationError,
@@ -54,13 +79,24 @@ def command(name: str, *, hidden: bool = False) -> Callable[[Callable[P, R]], Ca
     def register(function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+            for stream in (sys.stdout, sys.stderr):  # a name must not end a command whose terminal has no such letter
+                if isinstance(stream, io.TextIOWrapper):
+                    stream.reconfigure(errors="backslashreplace")
             try:
+                for name in _symbols(kwargs):
+                    check_symbol(name)
                 return function(*args, **kwargs)
             except _KNOWN as exc:
-                errors.print(f"[bold red]Error:[/] {escape(str(exc))}", soft_wrap=True, highlight=False)
+                errors.print(styled(("Error:", "bold red"), f" {exc}"), soft_wrap=True, highlight=False)
                 raise typer.Exit(1) from None
 
         app.command(name, hidden=hidden)(guarded)
         return function
 
     return register
+
+
+def _symbols(arguments: dict[str, Any]) -> list[str]:
+    """The symbols among the arguments of a command, which are all called ``symbol`` or ``symbols``."""
+    one: str | None = arguments.get("symbol")
+    return [*([] if one is None else [one]), *(arguments.get("symbols") or [])]

@@ -16,7 +16,14 @@ DatabaseUrl = Annotated[
 ]
 
 
-Symbol = Annotated[str, typer.Argument()]
+# Several symbols are never one text with commas: a name may hold one.
+_DASH = "One that begins with - goes after --, behind all options"
+Symbol = Annotated[str, typer.Argument(help=f"{_DASH}.")]
+SomeSymbols = Annotated[list[str] | None, typer.Argument(metavar="[SYMBOL]...", help=f"Default: all. {_DASH}.")]
+Symbols = Annotated[
+    list[str] | None,
+    typer.Option("--symbol", help="Only this symbol; repeat for more. One that begins with -: --symbol=-X."),
+]
 OneTimeframe = Annotated[str | None, typer.Argument(metavar="[TIMEFRAME]", help="Default: all of the symbol.")]
 Actor = Annotated[str | None, typer.Option("--by", help="Who does it. Default: the user of this session.")]
 

@@ -11,7 +11,7 @@ from rich.markdown import Markdown
 from rich.progress import Progress
 
 from agg_pipeline.cli.app import CommandError, command, console
-from agg_pipeline.cli.arguments import parse_day, parse_timeframe
+from agg_pipeline.cli.arguments import Symbols, parse_day, parse_timeframe
 from agg_pipeline.cli.instance_lock import holder_of
 from agg_pipeline.cli.target import ROOT
 from agg_pipeline.market.timeframes import LADDER
@@ -34,7 +34,7 @@ _LOG = """query($run: ID!) { logsForRun(runId: $run) { ... on EventConnection { 
 def backfill(
     begin: Annotated[str, typer.Option("--from", help="First day, UTC: 2026-01-05.")],
     end: Annotated[str, typer.Option("--to", help="Last day, UTC, included.")],
-    symbols: Annotated[list[str] | None, typer.Option("--symbol", help="Only this symbol; repeat for more.")] = None,
+    symbols: Symbols = None,
     timeframes: Annotated[
         list[str] | None,
         typer.Option("--timeframe", help="Only this timeframe and those above; repeat for more."),

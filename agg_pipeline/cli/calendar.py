@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from agg_pipeline.cli.app import command, console
-from agg_pipeline.cli.arguments import Root, parse_day
+from agg_pipeline.cli.arguments import Root, Symbol, parse_day
 from agg_pipeline.cli.target import ROOT, connect
 from agg_pipeline.ingest.sessions import refresh
 from agg_pipeline.market.calendars import ALWAYS_OPEN
@@ -14,7 +14,7 @@ from agg_pipeline.market.calendars import ALWAYS_OPEN
 
 @command("calendar")
 def calendar(
-    symbol: Annotated[str, typer.Argument()],
+    symbol: Symbol,
     name: Annotated[str, typer.Argument(metavar="CALENDAR", help="24x7, fx_24x5 or an exchange, e.g. XNYS.")],
     since: Annotated[
         str | None, typer.Option("--from", help="First UTC day on which it applies. Default: all of history.")

@@ -10,6 +10,7 @@ from agg_pipeline.cli.arguments import Root
 from agg_pipeline.cli.target import ROOT, connect
 from agg_pipeline.database.models.calendars import CalendarChange, Calendars
 from agg_pipeline.ingest.sessions import refresh
+from agg_pipeline.market.names import shell_words
 
 MAX_CHANGES = 50
 
@@ -39,7 +40,7 @@ def calendars(
     for proposal in in_use.proposals:
         console.print(
             f"{proposal.symbol} is FX but follows 24x7. To set its hours: "
-            f"`agg-pipeline calendar {proposal.symbol} {proposal.calendar}`"
+            f"`agg-pipeline calendar {shell_words(proposal.symbol, proposal.calendar)}`"
         )
     if not apply and any(result.added or result.removed for result in changes):
         console.print("Nothing was changed; repeat with --apply to store the sessions.")

@@ -1,7 +1,6 @@
 """The command chart: bars of a symbol as an interactive page, or as a picture."""
 
 import datetime as dt
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -10,11 +9,12 @@ import pandas as pd
 import typer
 
 from agg_pipeline.cli.app import CommandError, command, console
-from agg_pipeline.cli.arguments import Root, parse_time, parse_timeframe
+from agg_pipeline.cli.arguments import Root, Symbol, parse_time, parse_timeframe
 from agg_pipeline.cli.target import ROOT, connect, tasks_of
 from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.database.models.gaps import Gap
 from agg_pipeline.database.models.health import TaskHealth
+from agg_pipeline.market.names import file_name, shell_words
 from agg_pipeline.market.timeframes import Timeframe, window_start
 from agg_pipeline.reading.pages import pages, read_page
 
@@ -25,7 +25,7 @@ _SUFFIXES = (".html", ".svg", ".png")
 
 @command("chart")
 def chart(
-    symbol: Annotated[str, typer.Argument()],
+    symbol: Symbol,
     timeframe: Annotated[str, typer.Argument()],
     begin: Annotated[
         str | None, typer.Option("--from", help=f"ISO time, UTC. Default: {WINDOWS} windows before --to.")
@@ -38,7 +38,7 @@ def chart(
 ) -> None:
     """Draw candlesticks with volume, with gaps and incomplete bars marked. The page needs no network."""
     wanted = parse_timeframe(timeframe)
-    path = out or Path(f"{re.sub('[^A-Za-z0-9._-]', '_', symbol)}-{wanted.value}.html")
+    path = out or Path(f"{file_name(symbol)}-{wanted.value}.html")
     if path.suffix not in _SUFFIXES:
         raise CommandError(f"{path} does not end in one of {', '.join(_SUFFIXES)}.")
     if not path.parent.is_dir():
@@ -55,7 +55,7 @@ def chart(
     if bars.empty:
         raise CommandError(
             f"There are no {wanted} bars of {symbol} from {start:%Y-%m-%d %H:%M} to {stop:%Y-%m-%d %H:%M} UTC; "
-            f"`agg-pipeline status {symbol}` shows how far they are."
+            f"`agg-pipeline status {shell_words(symbol)}` shows how far they are."
         )
     title = f"{symbol} {wanted}, {start:%Y-%m-%d %H:%M} to {stop:%Y-%m-%d %H:%M} UTC"
     _write(path, bars, gaps, title, wanted)

@@ -7,8 +7,8 @@ import typer
 from rich.progress import track
 from rich.table import Table
 
-from agg_pipeline.cli.app import command, console
-from agg_pipeline.cli.arguments import Root, parse_time
+from agg_pipeline.cli.app import command, console, styled
+from agg_pipeline.cli.arguments import Root, Symbols, parse_time
 from agg_pipeline.cli.target import ROOT, connect, histories
 from agg_pipeline.quality.check_results import CHECKS, RAW_CHECKS, CheckResult
 from agg_pipeline.quality.checks import check_bars
@@ -18,7 +18,7 @@ DAYS = 7
 
 @command("check")
 def check(
-    symbols: Annotated[list[str] | None, typer.Option("--symbol", help="Only this symbol; repeat for more.")] = None,
+    symbols: Symbols = None,
     begin: Annotated[
         str | None, typer.Option("--from", help=f"ISO time, UTC. Default: {DAYS} days before --to.")
     ] = None,
@@ -58,6 +58,6 @@ def _table(results: list[CheckResult]) -> Table:
             name,
             f"{sum(result.checked for result in own):,}",
             f"{sum(result.invalidated for result in own):,}",
-            f"[red]{found:,}[/]" if found else "0",
+            styled((f"{found:,}", "red")) if found else "0",
         )
     return table

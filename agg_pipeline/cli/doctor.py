@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from agg_pipeline.cli.app import CommandError, command, console
+from agg_pipeline.cli.app import CommandError, command, console, styled
 from agg_pipeline.cli.arguments import Root, parse_time
 from agg_pipeline.cli.target import ROOT, connect, find_target, is_hosted
 from agg_pipeline.database.transport import open_transport
@@ -39,7 +39,7 @@ def doctor(
     if database_url is None and not key and not found.pending:  # an URL given by hand may be of another project
         found = replace(found, findings=[*_access_findings(), *found.findings])
     if as_json:
-        console.print_json(json.dumps(_as_json(found)))
+        console.print_json(json.dumps(_as_json(found)), ensure_ascii=True)
     else:
         _show(found)
     if not found.is_sound:
@@ -85,9 +85,9 @@ def _show(found: Examination) -> None:
     console.print(f"This is {found.state}.", highlight=False, soft_wrap=True)
     for finding in found.findings:
         style = _STYLE[finding.severity]
-        console.print(f"[{style}]{finding.severity:>7}[/] {finding.about}: ", end="", highlight=False, soft_wrap=True)
-        console.print(finding.found, markup=False, highlight=False, soft_wrap=True)
-        console.print(f"        -> {finding.remedy}", markup=False, highlight=False, soft_wrap=True)
+        line = styled((f"{finding.severity:>7}", style), f" {finding.about}: {finding.found}")
+        console.print(line, highlight=False, soft_wrap=True)
+        console.print(f"        -> {finding.remedy}", highlight=False, soft_wrap=True)
     if found.pending:
         console.print(f"`agg-pipeline migrate` would apply {len(found.pending)} files.", highlight=False)
     console.print("Sound." if found.is_sound else "There is something to do.")

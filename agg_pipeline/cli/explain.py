@@ -4,11 +4,11 @@ import datetime as dt
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from agg_pipeline.cli.app import command, console
-from agg_pipeline.cli.arguments import Root, parse_time, parse_timeframe
+from agg_pipeline.cli.app import command, console, styled
+from agg_pipeline.cli.arguments import Root, Symbol, parse_time, parse_timeframe
 from agg_pipeline.cli.target import ROOT, connect, tasks_of
 from agg_pipeline.database.models.explanation import Explanation, Revision
 from agg_pipeline.database.models.health import TaskHealth
@@ -16,7 +16,7 @@ from agg_pipeline.database.models.health import TaskHealth
 
 @command("explain")
 def explain(
-    symbol: Annotated[str, typer.Argument()],
+    symbol: Symbol,
     timeframe: Annotated[str, typer.Argument()],
     window: Annotated[str, typer.Argument(help="ISO time within the window, UTC.")],
     root: Root = ROOT,
@@ -76,10 +76,10 @@ def _source_table(window: Explanation) -> Table:
     rows = {row.ts_utc: row for row in window.source}
     for ts in sorted({*rows, *window.absent}):
         if (row := rows.get(ts)) is None:
-            table.add_row(_time(ts), *[""] * 7, "[red]missing[/]")
+            table.add_row(_time(ts), *[""] * 7, styled(("missing", "red")))
             continue
-        note = f"[red]rejected: {row.reject_reason}[/]" if row.reject_reason else ""
-        note = note or ("[yellow]outside of trading hours[/]" if row.off_session else "")
+        note: str | Text = styled(("outside of trading hours", "yellow")) if row.off_session else ""
+        note = styled((f"rejected: {row.reject_reason}", "red")) if row.reject_reason else note
         prices = [_number(value) for value in (row.open, row.high, row.low, row.close, row.vol, row.trade_count)]
         table.add_row(_time(ts), *prices, f"{row.written_at:%Y-%m-%d %H:%M:%S}", note)
     return table
@@ -96,7 +96,7 @@ def _revision_table(revisions: list[Revision]) -> Table:
             str(bar.revision), str(bar.quality_score), f"{bar.source_candles} of {bar.expected_candles}",
             *(_number(value) for value in (bar.open, bar.high, bar.low, bar.close, bar.vol)),
             f"{bar.built_at:%Y-%m-%d %H:%M:%S}", f"{bar.ended_at:%Y-%m-%d %H:%M:%S}" if bar.ended_at else "live",
-            escape(bar.cause),
+            bar.cause,
         )  # fmt: skip
     return table
 

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from agg_pipeline.cli.app import CommandError, command, console
-from agg_pipeline.cli.arguments import Root, parse_time, parse_timeframe
+from agg_pipeline.cli.app import CommandError, command, console, styled
+from agg_pipeline.cli.arguments import Root, Symbol, parse_time, parse_timeframe
 from agg_pipeline.cli.target import ROOT, connect, tasks_of
 from agg_pipeline.database.models.gaps import Gap, GapReport
 from agg_pipeline.reading.pages import pages
@@ -17,7 +17,7 @@ DAYS = 7
 
 @command("gaps")
 def gaps(
-    symbol: Annotated[str, typer.Argument()],
+    symbol: Symbol,
     timeframe: Annotated[
         str | None,
         typer.Argument(metavar="[TIMEFRAME]", help="Of the task whose source is read. Default: the shortest."),
@@ -54,7 +54,7 @@ def _table(title: str, found: list[Gap]) -> Table:
         age = dt.timedelta(seconds=gap.age_seconds)
         table.add_row(
             f"{gap.from_utc:%Y-%m-%d %H:%M}", f"{gap.to_utc:%Y-%m-%d %H:%M}",
-            f"[red]{gap.kind}[/]" if gap.kind == "missing" else gap.kind, f"{gap.missing:,}",
+            styled((gap.kind, "red")) if gap.kind == "missing" else gap.kind, f"{gap.missing:,}",
             f"{age.days} d" if age.days else f"{age.seconds // 3600} h {age.seconds // 60 % 60} min",
         )  # fmt: skip
     return table

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
 from agg_pipeline.cli.app import CommandError, command, console, errors
@@ -37,14 +36,14 @@ def load(
     with connect(root) as gateway:
         rejected = sum(_load(gateway, BarFile(path, base), begin).rejected for path in files)
     if rejected:
-        errors.print(f"[yellow]{rejected} rows were not loaded; see above.[/]")
+        errors.print(f"{rejected} rows were not loaded; see above.", style="yellow")
 
 
 def _load(gateway: AggGateway, file: BarFile, start: dt.datetime | None) -> Upload:
     def show(reject: Reject) -> None:
-        errors.print(f"[yellow]{file.path.name} {escape(str(reject))}[/]", highlight=False, soft_wrap=True)
+        _warn(f"{file.path.name} {reject}")
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task(file.path.name, total=file.size_bytes)
         upload = upload_file(
@@ -70,4 +69,4 @@ def _load(gateway: AggGateway, file: BarFile, start: dt.datetime | None) -> Uplo
 
 
 def _warn(text: str) -> None:
-    errors.print(f"[yellow]{text}[/]", highlight=False)
+    errors.print(text, style="yellow", highlight=False, soft_wrap=True)

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from typing import Annotated
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
-from agg_pipeline.cli.app import command, console
+from agg_pipeline.cli.app import command, console, styled
 from agg_pipeline.cli.arguments import Root
 from agg_pipeline.cli.target import ROOT, connect
 from agg_pipeline.database.models.runs import LoggedRun, RunEvent
@@ -19,7 +19,10 @@ _COLOURS = {"success": "green", "failed": "bold red", "transient": "yellow", "ha
 
 @command("logs")
 def logs(
-    symbol: Annotated[str | None, typer.Option("--symbol", help="Only outcomes of this symbol's tasks.")] = None,
+    symbol: Annotated[
+        str | None,
+        typer.Option("--symbol", help="Only outcomes of this symbol's tasks. One that begins with -: --symbol=-X."),
+    ] = None,
     failed: Annotated[bool, typer.Option("--failed", help="Only what failed.")] = False,
     runs: Annotated[int, typer.Option("--runs", min=1, max=500, help="Newest runs to show.")] = 10,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow new entries until Ctrl-C.")] = False,
@@ -41,7 +44,7 @@ def logs(
             except TransientError as exc:
                 if not follow:
                     raise
-                console.print(f"[yellow]{escape(str(exc))}[/]", highlight=False, soft_wrap=True)
+                console.print(str(exc), style="yellow", highlight=False, soft_wrap=True)
             if not follow:
                 break
             time.sleep(POLL_S)
@@ -50,34 +53,32 @@ def logs(
         console.print(f"{what} in ops_runlog (newest {runs} runs; --runs looks further back).")
 
 
-def _lines(run: LoggedRun) -> Iterator[tuple[tuple[object, ...], str, bool, str | None]]:
+def _lines(run: LoggedRun) -> Iterator[tuple[tuple[object, ...], str | Text, bool, str | None]]:
     """Lines of a run: key, text, whether it is a failure, and its symbol (None: of the whole run)."""
     name = f"{run.run_id[:8]} "
     start = f"{run.started_at:%Y-%m-%d %H:%M:%S} {name}{run.job_name} started by {run.trigger}"
-    yield (run.run_id, "start"), escape(start), False, None
+    yield (run.run_id, "start"), start, False, None
     for n, event in enumerate(run.events):
         if "/" in event.checkpoint:
             outcome = str(event.details.get("outcome", "?"))
             yield (
                 (run.run_id, n),
-                f"{event.ts:%Y-%m-%d %H:%M:%S} {name}{_outcome(event, outcome)}",
+                styled(f"{event.ts:%Y-%m-%d %H:%M:%S} {name}", *_outcome(event, outcome)),
                 outcome != "success",
                 event.checkpoint.rpartition("/")[0],
             )
         elif event.checkpoint == "selected_due_tasks":
             text = f"{event.ts:%Y-%m-%d %H:%M:%S} {name}{event.details.get('task_count', '?')} tasks are due"
-            yield (run.run_id, n), escape(text), False, None
+            yield (run.run_id, n), text, False, None
     if run.finished_at is not None:
-        error = f": {escape(str(run.stats['error']))}" if run.stats.get("error") else ""
-        ended = f"[{_COLOURS.get(run.status, 'yellow')}]{escape(run.status)}[/]{error}"
-        text = f"{run.finished_at:%Y-%m-%d %H:%M:%S} {name}ended: {ended}"
-        yield (run.run_id, "end"), text, run.status != "success", None
+        error = f": {run.stats['error']}" if run.stats.get("error") else ""
+        begin, colour = f"{run.finished_at:%Y-%m-%d %H:%M:%S} {name}ended: ", _COLOURS.get(run.status, "yellow")
+        yield (run.run_id, "end"), styled(begin, (run.status, colour), error), run.status != "success", None
 
 
-def _outcome(event: RunEvent, outcome: str) -> str:
+def _outcome(event: RunEvent, outcome: str) -> tuple[str | tuple[str, str], ...]:
     counts = {key: value for key, value in event.details.items() if isinstance(value, int) and value}
     shown = ", ".join(f"{key} {value:,}" for key, value in counts.items())
     error = f": {event.details['error']}" if event.details.get("error") else ""
-    return (
-        f"{escape(event.checkpoint)} [{_COLOURS.get(outcome, 'yellow')}]{outcome}[/] {escape(shown + error)}".rstrip()
-    )
+    more = (shown + error).rstrip()
+    return f"{event.checkpoint} ", (outcome, _COLOURS.get(outcome, "yellow")), f" {more}" if more else ""

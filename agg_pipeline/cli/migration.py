@@ -37,4 +37,4 @@ def migration(topic: Annotated[str, typer.Argument(help="What changes, as `healt
     if draft.by_hand:
         console.print("To be written into it by hand:", highlight=False)
         for difference in draft.by_hand:
-            console.print(f"  {difference}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"  {difference}", highlight=False, soft_wrap=True)

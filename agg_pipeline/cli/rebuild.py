@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from agg_pipeline.cli.app import command, console
-from agg_pipeline.cli.arguments import From, Root, To, parse_time, parse_timeframe
+from agg_pipeline.cli.arguments import From, Root, Symbol, To, parse_time, parse_timeframe
 from agg_pipeline.cli.tables import rebuild_table
 from agg_pipeline.cli.target import ROOT, connect, histories
 from agg_pipeline.database.models.base import Task
@@ -14,7 +14,7 @@ from agg_pipeline.database.models.rebuild import BarChange, RebuildResult
 
 @command("rebuild")
 def rebuild(
-    symbol: Annotated[str, typer.Argument()],
+    symbol: Symbol,
     timeframe: Annotated[str, typer.Argument(help="5m, 15m, 1h, 4h or 1d; the timeframes built from it follow.")],
     begin: From = None,
     end: To = None,

@@ -8,7 +8,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from agg_pipeline.cli.app import command, console
-from agg_pipeline.cli.arguments import Root, parse_time
+from agg_pipeline.cli.arguments import Root, Symbols, parse_time
 from agg_pipeline.cli.tables import rebuild_table
 from agg_pipeline.cli.target import ROOT, connect, tasks_of
 from agg_pipeline.database.models.rebuild import BadCursor
@@ -27,7 +27,7 @@ def repair_bars(
     apply: Annotated[
         bool, typer.Option("--apply/--plan", help="Correct. Default: only show what would be done.")
     ] = False,
-    symbols: Annotated[list[str] | None, typer.Option("--symbol", help="Only this symbol; repeat for more.")] = None,
+    symbols: Symbols = None,
     begin: Annotated[
         str | None, typer.Option("--from", help="ISO time, UTC: windows from there on. Default: all of history.")
     ] = None,

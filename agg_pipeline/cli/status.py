@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.live import Live
 
 from agg_pipeline.cli.app import command, console
-from agg_pipeline.cli.arguments import Root
+from agg_pipeline.cli.arguments import Root, SomeSymbols
 from agg_pipeline.cli.tables import advice, bar_table, status_table
 from agg_pipeline.cli.target import ROOT, connect, tasks_of
 from agg_pipeline.database.gateway import AggGateway
@@ -21,7 +21,7 @@ REFRESH_S = 5.0
 
 @command("status")
 def status(
-    symbols: Annotated[list[str] | None, typer.Argument(help="Only these symbols.")] = None,
+    symbols: SomeSymbols = None,
     bars: Annotated[bool, typer.Option("--bars", help="Count bars by quality score too (reads all of them).")] = False,
     trouble: Annotated[
         bool, typer.Option("--trouble", help="Only tasks that are not current and do not wait for another task.")

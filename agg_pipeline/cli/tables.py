@@ -2,17 +2,18 @@
 
 import datetime as dt
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from agg_pipeline.cli.app import styled
 from agg_pipeline.database.models.bars import BarSummary
 from agg_pipeline.database.models.health import State, TaskHealth
 from agg_pipeline.database.models.rebuild import LevelRebuild
+from agg_pipeline.market.names import shell_words
 from agg_pipeline.market.timeframes import Timeframe
 
 COLOURS: dict[State, str] = {
@@ -29,7 +30,7 @@ COLOURS: dict[State, str] = {
 
 def status_table(tasks: Sequence[TaskHealth]) -> Table:
     """One row per task: state and cause, next window, lag in windows, completeness of the last hour and day."""
-    table = Table(title=f"Tasks: {_summary(tasks)}", title_justify="left")
+    table = Table(title=_summary(tasks), title_justify="left")
     for name in ("task", "state"):
         table.add_column(name, no_wrap=True)
     for name in ("next window (UTC)", "lag", "hour", "day"):
@@ -38,12 +39,12 @@ def status_table(tasks: Sequence[TaskHealth]) -> Table:
     for task in tasks:
         table.add_row(
             str(task),
-            f"[{COLOURS[task.state]}]{task.state}[/]",
+            styled((task.state, COLOURS[task.state])),
             _time(task.next_window_utc),
             "-" if task.lag_windows is None else f"{task.lag_windows:,}",
             _percent(task.completeness_hour),
             _percent(task.completeness_day),
-            escape(_cause(task)),
+            _cause(task),
         )
     return table
 
@@ -55,30 +56,35 @@ def _cause(task: TaskHealth) -> str:
 
 
 _ADVICE: dict[State, str] = {
-    "failed": "correct what the error names; `explain {symbol} {timeframe} {window}` shows the source rows",
-    "stalled": "`doctor` names possible causes; docs/operations.md explains each",
-    "disabled": "correct the cause, then `resume {symbol} {timeframe}`",
-    "paused": "`resume {symbol}` when the reason no longer applies",
-    "waiting for source": "`gaps {symbol}` lists the missing bars; if its market is closed now: `calendars`",
-    "waiting for data": "`load FILE`; docs/operations.md says how to move bars from the wrong table",
+    "failed": "correct what the error names; `agg-pipeline explain {window}` shows the source rows",
+    "stalled": "`agg-pipeline doctor` names possible causes; docs/operations.md explains each",
+    "disabled": "correct the cause, then `agg-pipeline resume {task}`",
+    "paused": "`agg-pipeline resume {symbol}` when the reason no longer applies",
+    "waiting for source": "`agg-pipeline gaps {symbol}` lists the missing bars; if its market is closed now: "
+    "`agg-pipeline calendars`",
+    "waiting for data": "`agg-pipeline load FILE`; docs/operations.md says how to move bars from the wrong table",
 }
 
 
-def advice(tasks: Iterable[TaskHealth]) -> list[str]:
+def advice(tasks: Iterable[TaskHealth]) -> list[str | Text]:
     """What to do about each state that needs an operator, for the first task in it."""
-    lines = {}
+    lines: dict[State, str | Text] = {}
     for task in tasks:
         if task.state in _ADVICE and task.state not in lines and not task.waits_for_task:
             window = f"{task.touched_from_utc or task.next_window_utc or task.built_until:%Y-%m-%dT%H:%M}"
-            text = _ADVICE[task.state].format(symbol=task.symbol, timeframe=task.timeframe, window=window)
-            text = re.sub("`([^`]+)`", r"`agg-pipeline \1`", text)
-            lines[task.state] = f"[{COLOURS[task.state]}]{task.state}[/]: {escape(text)}"
+            text = _ADVICE[task.state].format(
+                symbol=shell_words(task.symbol),
+                task=shell_words(task.symbol, task.timeframe),
+                window=shell_words(task.symbol, task.timeframe, window),
+            )
+            lines[task.state] = styled((task.state, COLOURS[task.state]), f": {text}")
     return [*lines.values(), *(["docs/operations.md has the details."] if lines else [])]
 
 
-def _summary(tasks: Sequence[TaskHealth]) -> str:
+def _summary(tasks: Sequence[TaskHealth]) -> Text:
     counts = Counter(task.state for task in tasks)
-    return ", ".join(f"[{COLOURS[state]}]{counts[state]:,} {state}[/]" for state in COLOURS if counts[state])
+    shown = [styled((f"{counts[state]:,} {state}", COLOURS[state])) for state in COLOURS if counts[state]]
+    return styled("Tasks: ").append_text(Text(", ").join(shown))
 
 
 def _percent(share: float | None) -> str:

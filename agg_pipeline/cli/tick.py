@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from agg_pipeline.cli.app import CommandError, command, console
-from agg_pipeline.cli.arguments import Root, parse_timeframe
+from agg_pipeline.cli.arguments import Root, Symbols, parse_timeframe
 from agg_pipeline.cli.target import ROOT, find_target
 from agg_pipeline.embedded import running
 from agg_pipeline.orchestration.job_process import JobProcess
@@ -13,7 +13,7 @@ from agg_pipeline.orchestration.job_process import JobProcess
 
 @command("tick")
 def tick(
-    symbols: Annotated[list[str] | None, typer.Option("--symbol", help="Only this symbol; repeat for more.")] = None,
+    symbols: Symbols = None,
     timeframes: Annotated[
         list[str] | None, typer.Option("--timeframe", help="Only this timeframe; repeat for more.")
     ] = None,

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from agg_pipeline.cli.app import command, console
+from agg_pipeline.cli.app import command, console, styled
 from agg_pipeline.cli.instance_lock import sole_owner
 from agg_pipeline.cli.target import ROOT, Target, connect, is_hosted
 from agg_pipeline.database.migrate import migrate
@@ -52,7 +52,7 @@ def up(
             console.print("Starting Dagster ...")
             dagster = start_dagster(supervisor, environment, host=host, port=port)
             announce({"pid": os.getpid(), "ui": dagster.url})
-            console.print(f"[bold]Dagster UI[/]  {dagster.url}", highlight=False)
+            console.print(styled(("Dagster UI", "bold"), f"  {dagster.url}"), highlight=False, soft_wrap=True)
             console.print(f"Environment {settings.env_name.value}, {where}", highlight=False)
             console.print("The schedule ticks on minutes 1, 6, ..., 56. Load bars: agg-pipeline load FILE.")
             console.print("Ctrl-C stops everything.")

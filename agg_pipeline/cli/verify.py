@@ -9,7 +9,7 @@ import typer
 from rich.progress import Progress
 
 from agg_pipeline.cli.app import command, console
-from agg_pipeline.cli.arguments import From, Root, To, parse_time, parse_timeframe
+from agg_pipeline.cli.arguments import From, Root, Symbols, To, parse_time, parse_timeframe
 from agg_pipeline.cli.target import ROOT, connect, histories
 from agg_pipeline.quality.verification import verify_page
 from agg_pipeline.reading.pages import PAGE, pages
@@ -17,7 +17,7 @@ from agg_pipeline.reading.pages import PAGE, pages
 
 @command("verify")
 def verify(
-    symbols: Annotated[list[str] | None, typer.Option("--symbol", help="Only this symbol; repeat for more.")] = None,
+    symbols: Symbols = None,
     timeframes: Annotated[
         list[str] | None, typer.Option("--timeframe", help="Only this timeframe; repeat for more.")
     ] = None,

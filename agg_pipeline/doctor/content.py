@@ -8,6 +8,7 @@ from agg_pipeline.database.gateway import CONTRACT
 from agg_pipeline.database.models.health import TaskHealth
 from agg_pipeline.doctor.facts import Facts, TaskFacts
 from agg_pipeline.doctor.finding import AGAIN, APPLY, MIGRATE, PLAN, Finding, Severity, join_names
+from agg_pipeline.market.names import shell_words
 from agg_pipeline.market.timeframes import LADDER, Timeframe, first_window, next_window, window_start
 from agg_pipeline.quality.repair import KINDS, TaskDamage
 
@@ -89,7 +90,7 @@ def task_findings(facts: Facts, now: dt.datetime) -> Iterator[Finding]:
                 "tasks",
                 f"{task} is disabled after failures",
                 f"{after}correct what agg-pipeline status names, then "
-                f"agg-pipeline resume {task.symbol} {task.timeframe}",
+                f"agg-pipeline resume {shell_words(task.symbol, task.timeframe)}",
             )
     if failed := [str(t) for t in facts.tasks if t.status == "hard_failed"]:
         yield Finding(

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import TypedDict
 
+from agg_pipeline.market.names import SymbolError, check_symbol
 from agg_pipeline.market.timeframes import ORIGIN, Timeframe
 
 REQUIRED = ("symbol", "ts_utc", "open", "high", "low", "close", "volume")
@@ -82,10 +83,10 @@ def _symbol(value: object) -> str:
         raise BadRowError("symbol is empty")
     if not isinstance(value, str):
         raise BadRowError(f"symbol {short(value)} is not text")
-    symbol = value.strip()
-    if not symbol or not symbol.isprintable():
-        raise BadRowError(f"symbol {short(value)} is {'not printable' if symbol else 'empty'}")
-    return symbol
+    try:
+        return check_symbol(value)
+    except SymbolError as exc:
+        raise BadRowError(str(exc)) from None
 
 
 def _time(value: object) -> dt.datetime:

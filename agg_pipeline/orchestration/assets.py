@@ -16,6 +16,7 @@ from agg_pipeline.aggregation.backfill import BackfillResult, backfill_symbol
 from agg_pipeline.database.models.runs import RunReport
 from agg_pipeline.database.rebuilding import OnProgress
 from agg_pipeline.errors import GatewayError
+from agg_pipeline.market.names import SymbolError, check_symbol
 from agg_pipeline.market.timeframes import LADDER, Timeframe
 from agg_pipeline.orchestration.backfill_inspection import Inspection, check_recent, inspect_range
 from agg_pipeline.orchestration.check_evaluations import (
@@ -144,11 +145,13 @@ def _backfill_all(
             progress = ProgressTag(context, begin, end, len(symbols))
             for n, symbol in enumerate(symbols):
                 try:
+                    if config.symbols:  # those of the database are what they are
+                        check_symbol(symbol)
                     result = backfill_symbol(
                         gateway, symbol, timeframes, begin, end, settings=settings, owner=context.run.run_id,
                         dry_run=config.dry_run, on_progress=progress.of_symbol(n, symbol),
                     )  # fmt: skip
-                except GatewayError as exc:
+                except (GatewayError, SymbolError) as exc:
                     result = BackfillResult(symbol=symbol, failed=str(exc))
                 results.append(result)
                 outcome = f"failed: {result.failed}" if result.failed else "done"

@@ -50,7 +50,7 @@ class JobProcess:
         # -P: without it a module of the working directory could take the place of one of ours.
         command = [sys.executable, "-P", "-m", __name__]
         self._child = subprocess.Popen(
-            command, env=dict(environment), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command, env=dict(environment), stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
         )
 
     def __enter__(self) -> Self:
@@ -101,7 +101,7 @@ def main() -> None:
 
 def _take_standard_output() -> TextIO:
     """Standard output for the results alone: what anything else prints goes to standard error."""
-    results = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    results = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     return results
 

@@ -8,6 +8,7 @@ from agg_pipeline.aggregation.backfill import BackfillResult
 from agg_pipeline.aggregation.outcomes import TaskOutcome
 from agg_pipeline.database.models.bars import BarSummary, DayOfBars, QualityCounts
 from agg_pipeline.database.models.rebuild import NOTHING_REBUILT
+from agg_pipeline.market.names import markdown_cell
 from agg_pipeline.market.timeframes import Timeframe
 
 Metadata = dict[str, dg.MetadataValue]
@@ -88,6 +89,6 @@ def _missing(one: BarSummary) -> int:
 def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A table in Markdown; numbers are aligned on the right."""
     is_number = [bool(rows) and isinstance(value, int) for value in (rows[0] if rows else headers)]
-    cells = [[f"{v:,}" if isinstance(v, int) else str(v).replace("|", "\\|") for v in row] for row in rows]
+    cells = [[f"{v:,}" if isinstance(v, int) else markdown_cell(str(v)) for v in row] for row in rows]
     rule = ["--:" if number else "---" for number in is_number]
     return "\n".join(f"| {' | '.join(row)} |" for row in [list(headers), rule, *cells])

@@ -60,6 +60,7 @@ def changes_since(sent: Alerts, health: Sequence[TaskHealth]) -> Changes:
 def send(urls: str, title: str, text: str) -> int:
     """Send a message to apprise URLs, which are separated by blanks or commas; return how many did not accept it.
 
+    The message is plain text, which apprise escapes for services that take HTML, Markdown or a dialect of their own.
     The URLs are secrets: no log and no error names them.
     """
     import apprise  # half a second, which other processes of Dagster need not wait for
@@ -68,7 +69,9 @@ def send(urls: str, title: str, text: str) -> int:
     with _silenced(apprise.logger):
         for url in urls.replace(",", " ").split():
             channel = apprise.Apprise()
-            failed += not (channel.add(url) and channel.notify(title=title, body=text))
+            failed += not (
+                channel.add(url) and channel.notify(title=title, body=text, body_format=apprise.NotifyFormat.TEXT)
+            )
     return failed
 
 

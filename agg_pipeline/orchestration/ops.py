@@ -14,8 +14,8 @@ from agg_pipeline.aggregation.execution import execute_unit
 from agg_pipeline.aggregation.metrics import TimeframeTotals, run_report
 from agg_pipeline.aggregation.outcomes import TaskOutcome
 from agg_pipeline.aggregation.selection import WorkUnit, units, windows_per_task
-from agg_pipeline.database.models.tasks import DueTask
 from agg_pipeline.errors import GatewayError
+from agg_pipeline.market.names import mapping_key
 from agg_pipeline.orchestration import tags
 from agg_pipeline.orchestration.check_evaluations import asset_key
 from agg_pipeline.orchestration.metadata import day_metadata, failures_table, runlog_metadata
@@ -62,10 +62,10 @@ def select_due(
     context.log.info("%d tasks selected: %s", len(tasks), shown or "none is due")
     max_windows = config.max_windows or windows_per_task(len(tasks), settings)
     for n, unit in enumerate(units(tasks, settings.tasks_per_step)):
-        # The number keeps the steps in due order, and BTC-USD and BTC/USD apart.
+        # The number keeps the steps in due order.
         yield dg.DynamicOutput(
             WorkUnit(tasks=tuple(unit), max_windows=max_windows, now_utc=now),
-            mapping_key=f"{n:05d}_{_slug(unit)}",
+            mapping_key=f"{n:05d}_{mapping_key(unit[0].symbol)}_{unit[0].timeframe}",
         )
 
 
@@ -238,7 +238,3 @@ def _log_lines(log: Callable[[str], None], lines: Sequence[str]) -> None:
     if lines:
         more = [f"... and {len(lines) - MAX_LINES} more"] if len(lines) > MAX_LINES else []
         log("\n".join([*lines[:MAX_LINES], *more]))
-
-
-def _slug(unit: Sequence[DueTask]) -> str:
-    return "".join(c if c.isalnum() else "_" for c in f"{unit[0].symbol}_{unit[0].timeframe}")

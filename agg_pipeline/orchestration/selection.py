@@ -10,7 +10,8 @@ from pydantic import Field
 from agg_pipeline.aggregation.selection import named_tasks
 from agg_pipeline.database.models.runs import RunReport
 from agg_pipeline.database.models.tasks import DueTask
-from agg_pipeline.errors import GatewayError
+from agg_pipeline.errors import GatewayError, PermanentError
+from agg_pipeline.market.names import SymbolError, check_symbol
 from agg_pipeline.orchestration.resources import SupabaseResource
 from agg_pipeline.orchestration.run_closing import opened_run
 from agg_pipeline.settings import load_settings
@@ -59,6 +60,7 @@ def select(
             trigger=trigger_of(context),
             report=RunReport.nothing_selected,
         ):
+            _check_names(config)
             gateway.checkpoint(context.run_id, "cron_start", {"ts": (now or dt.datetime.now(dt.UTC)).isoformat()})
             if config.tasks:
                 tasks = named_tasks(config.tasks, gateway)
@@ -81,6 +83,15 @@ def select(
         )
         raise dg.Failure(f"{summary} {exc}", allow_retries=False) from None
     return tasks
+
+
+def _check_names(config: SelectConfig) -> None:
+    """Raise PermanentError for a symbol that is none; an unknown task is an error of its own."""
+    try:
+        for name in config.symbols or []:
+            check_symbol(name)
+    except SymbolError as exc:
+        raise PermanentError("select_due", type(exc).__name__, str(exc), "Correct the run config.") from None
 
 
 def trigger_of(context: dg.OpExecutionContext) -> str:

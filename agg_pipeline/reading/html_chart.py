@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from agg_pipeline.database.models.gaps import Gap
+from agg_pipeline.market.names import html_text
 from agg_pipeline.reading.svg_chart import DOWN, POOR, UP
 
 _PRICES = ("open", "high", "low", "close")
@@ -62,6 +63,6 @@ def candles_html(bars: pd.DataFrame, gaps: Sequence[Gap], *, title: str, length:
         for gap in closed
     ]
     figure.update_xaxes(rangebreaks=breaks, rangeslider_visible=False)
-    title += "<br><sup>red stripes: missing bars; grey: no trades; orange: bars of poor quality</sup>"
+    title = html_text(title) + "<br><sup>red stripes: missing bars; grey: no trades; orange: bars of poor quality</sup>"
     figure.update_layout(title=title, template="plotly_white", height=720, hovermode="x", bargap=0.2)
     return str(figure.to_html(include_plotlyjs=True, full_html=True))

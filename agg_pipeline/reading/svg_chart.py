@@ -7,10 +7,11 @@ import base64
 import datetime as dt
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 import pandas as pd
+
+from agg_pipeline.market.names import svg_text
 
 WIDTH, HEIGHT = 760, 300
 NEWEST = 60  # most bars of a chart
@@ -77,14 +78,14 @@ def candles_svg(
         if slot.bar is None:
             parts.append(
                 f'<rect class="gap" x="{x:.1f}" y="{_TOP}" width="{width:.1f}" height="{floor - _TOP}">'
-                f"<title>{escape(slot.text)}</title></rect>"
+                f"<title>{svg_text(slot.text)}</title></rect>"
             )
             continue
         first, top, under, last = (float(price) for price in prices.to_numpy()[slot.bar])
         kind = "poor" if is_poor[slot.bar] else "up" if last >= first else "down"
         middle, body = x + width / 2, max(1.0, abs(y(first) - y(last)))
         parts.append(
-            f'<g class="candle {kind}"><title>{escape(slot.text)}</title>'
+            f'<g class="candle {kind}"><title>{svg_text(slot.text)}</title>'
             f'<path d="M{middle:.1f} {y(top):.1f}V{y(under):.1f}"/>'
             f'<rect x="{x + width * 0.15:.1f}" y="{min(y(first), y(last)):.1f}" width="{width * 0.7:.1f}" '
             f'height="{body:.1f}"/></g>'
@@ -146,6 +147,6 @@ def _svg(title: str, parts: Sequence[str]) -> str:
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
-        f'role="img"><title>{escape(title)}</title><style>{_STYLE}</style><defs>{hatch}</defs>'
-        f'<text class="title" x="{_LEFT}" y="16">{escape(title)}</text>{"".join(parts)}</svg>'
+        f'role="img"><title>{svg_text(title)}</title><style>{_STYLE}</style><defs>{hatch}</defs>'
+        f'<text class="title" x="{_LEFT}" y="16">{svg_text(title)}</text>{"".join(parts)}</svg>'
     )

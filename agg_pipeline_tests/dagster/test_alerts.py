@@ -1,6 +1,7 @@
 """Whom the sensor tells of what: through a real webhook, once for each change, and no secret in any message."""
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +12,7 @@ import psycopg
 import pytest
 
 from agg_pipeline.database.gateway import AggGateway
+from agg_pipeline.orchestration.notifications import send
 from agg_pipeline.orchestration.sensors.alerts import build_alert_sensor
 from agg_pipeline.settings import load_settings
 from agg_pipeline_tests.sql.helpers import alter_task
@@ -139,3 +141,12 @@ def test_without_addresses_it_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALERT_URLS", f"json://127.0.0.1/{SECRET}")
     assert build_alert_sensor(load_settings()).default_status == dg.DefaultSensorStatus.RUNNING
     assert SECRET not in repr(load_settings())
+
+
+@pytest.mark.parametrize(
+    ("form", "shown"), [("text", "<b>/5m & [/]/5m"), ("html", "&lt;b&gt;/5m&nbsp;&amp;&nbsp;[/]/5m")]
+)
+def test_a_name_is_no_markup_of_the_service(webhook: Webhook, form: str, shown: str) -> None:
+    """A service that takes HTML, as most mail services do, gets the name escaped."""
+    assert send(f"{os.environ['ALERT_URLS']}?format={form}", "agg_pipeline", "<b>/5m & [/]/5m") == 0
+    assert webhook.take() == [f"agg_pipeline\n{shown}"]

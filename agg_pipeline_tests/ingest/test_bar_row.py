@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from agg_pipeline.market.names import SYMBOL_RULE
 from agg_pipeline.market.timeframes import Timeframe
 from agg_pipeline_tests.ingest.bar_files import AFTER, GOOD, GOOD_BAR, HEADER, read, read_csv, row
 
@@ -63,8 +64,11 @@ def test_times(tmp_path: Path, text: str) -> None:
     ("bad", "reason"),
     [
         (row(symbol=""), "symbol is empty"),
-        (row(symbol="  "), "symbol '  ' is empty"),
-        (row(symbol="EUR\x00USD"), r"symbol 'EUR\x00USD' is not printable"),
+        *(
+            (row(symbol=name), f"symbol {name!r} begins or ends with a blank; {SYMBOL_RULE}")
+            for name in ("  ", " X", "X ")
+        ),
+        (row(symbol="EUR\x00USD"), rf"symbol 'EUR\x00USD' has U+0000 as character 4; {SYMBOL_RULE}"),
         (row(ts_utc=""), "ts_utc is missing"),
         *(
             (row(ts_utc=text), f"ts_utc {text!r} is not an ISO 8601 time of whole microseconds")
