@@ -1,4 +1,4 @@
-"""The application: registers commands and turns each known failure into one line and exit code 1."""
+"""The application: registers commands and turns each known failure into one line and an exit code, mostly 1."""
 
 import functools
 import sys
@@ -12,7 +12,7 @@ from rich.markup import escape
 from agg_pipeline.database.migrate import MigrationError
 from agg_pipeline.embedded import EmbeddedError
 from agg_pipeline.errors import GatewayError
-from agg_pipeline.ingest.bar_file import BarFileError
+from agg_pipeline.ingest.errors import BarFileError
 from agg_pipeline.market.calendars import CalendarError
 from agg_pipeline.orchestration.job_process import JobProcessError
 from agg_pipeline.settings import SettingsError
@@ -48,8 +48,8 @@ _KNOWN = (
 )
 
 
-def command(name: str, *, hidden: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Register a command; its known failures end in one line on standard error and exit code 1."""
+def command(name: str, *, hidden: bool = False, failure: int = 1) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Register a command; its known failures end in one line on standard error and the exit code ``failure``."""
 
     def register(function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)
@@ -58,7 +58,7 @@ def command(name: str, *, hidden: bool = False) -> Callable[[Callable[P, R]], Ca
                 return function(*args, **kwargs)
             except _KNOWN as exc:
                 errors.print(f"[bold red]Error:[/] {escape(str(exc))}", soft_wrap=True, highlight=False)
-                raise typer.Exit(1) from None
+                raise typer.Exit(failure) from None
 
         app.command(name, hidden=hidden)(guarded)
         return function
