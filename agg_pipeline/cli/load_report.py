@@ -100,7 +100,8 @@ class LoadReport:
         for symbol, newest in upload.future.items():
             self._warn(
                 f"{symbol}: bars are later than now, up to {newest:%Y-%m-%d %H:%M} UTC. Are the file's times UTC? "
-                "Until then a silent feed is not noticed; docs/operations.md, The feed stopped, says how to remove them."
+                "Until then a silent feed is not noticed; docs/operations.md, The feed stopped, says how to remove "
+                "them."
             )
 
     def _print_notes(self) -> None:

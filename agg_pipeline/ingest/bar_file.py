@@ -144,9 +144,7 @@ class BarFile:
             self._notes.append(f"columns that are not read: {', '.join(map(short, ignored))}")
 
 
-def _read(
-    path: Path, options: FileOptions, progress: Progress, header: list[CsvLines | ParquetRows]
-) -> Generator[Row]:
+def _read(path: Path, options: FileOptions, progress: Progress, header: list[CsvLines | ParquetRows]) -> Generator[Row]:
     """Yield once when ``header`` has got what holds the header, then every row that is not blank.
 
     A generator without a reference to its BarFile closes the file as soon as nobody has the BarFile any more.

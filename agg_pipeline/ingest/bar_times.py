@@ -10,7 +10,7 @@ from agg_pipeline.ingest.bar_numbers import UNKNOWN_WORDS
 from agg_pipeline.ingest.errors import BadRowError, short
 from agg_pipeline.market.bounds import FIRST_YEAR, LAST_YEAR
 
-EPOCH = dt.datetime(1970, 1, 1)
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 # Name and units in a second. An epoch number counts from 1973-03-03 on, when it has 9, 12, 15 or 18 digits or more:
 # a smaller one could be of the next smaller unit.
 UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
@@ -87,15 +87,14 @@ class TimeReader:
         return self._epoch(int(text.partition(".")[0]))
 
     def _epoch(self, number: int | float) -> dt.datetime:
-        for name, per_second in UNITS.items():
-            if _FIRST_S * per_second <= number < _END_S * per_second:
-                break
-        else:
+        fits = (unit for unit in UNITS.items() if _FIRST_S * unit[1] <= number < _END_S * unit[1])
+        name, per_second = next(fits, ("", 0))
+        if not per_second:
             raise ValueError
         micros, rest = divmod(int(number) * 10**6, per_second)
         if rest or number != int(number):
             raise ValueError  # fractions of a microsecond, or of the unit: not the start of a bar
-        ts = (EPOCH + dt.timedelta(microseconds=micros)).replace(tzinfo=dt.UTC)
+        ts = EPOCH + dt.timedelta(microseconds=micros)
         if name not in self._units:
             self._units.add(name)
             self.notes.append(f"times are read as {name} since 1970: {number} is {ts:%Y-%m-%dT%H:%M:%S}Z")

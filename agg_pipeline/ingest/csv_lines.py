@@ -91,7 +91,8 @@ class CsvLines:
         count, found, error = max(errors, key=lambda tried: tried[0])
         if count == 1 and not separator:
             raise UnreadableError(
-                f"{error.what}; no {', '.join(SEPARATORS.values())} separates it", f"{error.remedy}, or pass --separator"
+                f"{error.what}; no {', '.join(SEPARATORS.values())} separates it",
+                f"{error.remedy}, or pass --separator",
             )
         if count > 0 and found != ",":
             raise UnreadableError(f"{error.what}, separated by {name_of(found)}", error.remedy)

@@ -76,8 +76,8 @@ def _columns(texts: Iterable[str]) -> dict[str, str]:
         column = canonical_name(key)
         if not equals or not name or column is None:
             raise ValueError(
-                f"--columns {short(pair)} names no column; write it as ts=Date,open=O with symbol, ts, open, high, low, "
-                "close, volume, vwap or trade_count before the ="
+                f"--columns {short(pair)} names no column; write it as ts=Date,open=O with symbol, ts, open, high, "
+                "low, close, volume, vwap or trade_count before the ="
             )
         if column in found:
             raise ValueError(f"--columns names {column} twice; keep one of {short(found[column])} and {short(name)}")

@@ -139,7 +139,7 @@ class _Raw(io.RawIOBase):
 
     def readinto(self, buffer: Any, /) -> int | None:
         if not self._head:
-            return self._read(buffer)  # type: ignore[no-any-return]
+            return self._read(buffer)
         count = min(len(buffer), len(self._head))
         buffer[:count], self._head = self._head[:count], self._head[count:]
         return count

@@ -55,8 +55,11 @@ class ParquetRows:
                 if (batch := next(batches, None)) is None:
                     return
                 columns = dict(zip(batch.schema.names, map(_python_values, batch.columns), strict=True))
-            self._progress.position_bytes = self._progress.size_bytes * (number + len(batch)) // max(self._total, 1)
-            for values in zip(*(columns.get(name, unread) if name in wanted else unread for name in names), strict=False):
+            if size := self._progress.size_bytes:
+                self._progress.position_bytes = size * (number + len(batch)) // max(self._total, 1)
+            for values in zip(
+                *(columns.get(name, unread) if name in wanted else unread for name in names), strict=False
+            ):
                 number += 1
                 yield number, values
 
@@ -107,7 +110,7 @@ def _time(value: int | None, per_second: int, *, is_utc: bool) -> object:
         time = EPOCH + dt.timedelta(microseconds=micros)
     except OverflowError:
         return _Unreadable(f"{value} in 1/{per_second} s since 1970")
-    return time.replace(tzinfo=dt.UTC) if is_utc else time
+    return time if is_utc else time.replace(tzinfo=None)
 
 
 def _python_value(scalar: Any) -> object:

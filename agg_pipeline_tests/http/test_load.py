@@ -122,11 +122,14 @@ def test_bars_of_another_base_timeframe_are_refused(
 
 
 def test_rows_that_share_a_cause_are_one_line(database: psycopg.Connection, tmp_path: Path) -> None:
-    path = write(tmp_path / "bars.csv.gz", GOOD.format(n=0), *(GOOD.format(n=1).replace("1.2", "0.9") for _ in range(480)))
+    path = write(
+        tmp_path / "bars.csv.gz", GOOD.format(n=0), *(GOOD.format(n=1).replace("1.2", "0.9") for _ in range(480))
+    )
     printed = load(path, code=1)
     [line] = [line for line in printed.stderr.splitlines() if "high" in line]
     assert line == (
-        "bars.csv.gz: 480 lines: high is below low (lines 3, 4, 5, 6, 7 and 475 more; line 3: high 0.9 is below low 1.0)"
+        "bars.csv.gz: 480 lines: high is below low (lines 3, 4, 5, 6, 7 and 475 more; line 3: high 0.9 is below low "
+        "1.0)"
     )
 
 
@@ -176,7 +179,8 @@ def test_exit_codes(database: psycopg.Connection, tmp_path: Path) -> None:
     good, bad = GOOD.format(n=0), GOOD.format(n=1).replace("1.2", "0.9")
     whole = write(tmp_path / "whole.csv.gz", good)
     some, none, empty = (
-        write(tmp_path / name, *lines) for name, lines in (("some.gz", [good, bad]), ("none.gz", [bad]), ("empty.gz", []))
+        write(tmp_path / name, *lines)
+        for name, lines in (("some.gz", [good, bad]), ("none.gz", [bad]), ("empty.gz", []))
     )
     load(none, code=2)
     assert "empty.gz holds no rows." in load(empty, code=2).stderr
@@ -201,13 +205,16 @@ def test_a_symbol_with_another_base_timeframe_does_not_stop_the_other_files(
 
 
 def test_extreme_values_arrive_bit_for_bit(gateway: AggGateway, clean: psycopg.Connection, tmp_path: Path) -> None:
-    values = ["-0.0", "5e-324", "-1e-12", "5e-324", "0", "-0.0"], ["1e30", "1e30", "-1e30", "2.2250738585072e-311", "1e30", "1e30"]
+    values = (
+        ["-0.0", "5e-324", "-1e-12", "5e-324", "0", "-0.0"],
+        ["1e30", "1e30", "-1e30", "2.2250738585072e-311", "1e30", "1e30"],
+    )
     lines = [f"EURUSD,2026-01-05T10:0{n}:00Z,{','.join(row)},2147483647\n" for n, row in enumerate(values)]
     upload = upload_file(gateway, BarFile(write(tmp_path / "bars.csv.gz", *lines), Timeframe.M1))
     assert (upload.inserted, upload.rejected) == (2, 0)
     rows = clean.execute(
-        "select float8send(open), float8send(high), float8send(low), float8send(close), float8send(vol), float8send(vwap) "
-        "from data_bars order by ts_utc"
+        "select float8send(open), float8send(high), float8send(low), float8send(close), float8send(vol), "
+        "float8send(vwap) from data_bars order by ts_utc"
     ).fetchall()
     assert rows == [tuple(struct.pack(">d", float(text)) for text in row) for row in values]
 
@@ -215,5 +222,7 @@ def test_extreme_values_arrive_bit_for_bit(gateway: AggGateway, clean: psycopg.C
 def test_the_newest_and_oldest_times_are_stored(gateway: AggGateway, clean: psycopg.Connection, tmp_path: Path) -> None:
     lines = [GOOD.format(n=0).replace("2026-01-05T10:00", time) for time in ("1900-01-01T00:00", "2199-12-31T23:59")]
     upload_file(gateway, BarFile(write(tmp_path / "bars.csv.gz", *lines), Timeframe.M1))
-    years = clean.execute("select extract(year from ts_utc at time zone 'UTC')::integer from data_bars order by 1").fetchall()
+    years = clean.execute(
+        "select extract(year from ts_utc at time zone 'UTC')::integer from data_bars order by 1"
+    ).fetchall()
     assert years == [(1900,), (2199,)]

@@ -13,9 +13,11 @@ import psycopg
 import pytest
 
 from agg_pipeline.embedded import Stack
-from agg_pipeline.ingest.upload import BATCH_ROWS
 
-LOAD = "from agg_pipeline.cli import app; app()"
+BATCH_ROWS = 500  # a tenth of what it is, so that a load of many batches is short
+LOAD = (
+    f"from agg_pipeline.ingest import upload; upload.BATCH_ROWS = {BATCH_ROWS}; from agg_pipeline.cli import app; app()"
+)
 HEADER = "symbol,ts_utc,open,high,low,close,volume\n"
 
 
@@ -68,7 +70,7 @@ def test_a_stopped_load_keeps_whole_batches_and_says_where_to_go_on(
     whole = HEADER + lines(0, 2 * BATCH_ROWS)
     with loading(stack, "/dev/stdin", "next.csv") as process:
         assert process.stdin is not None
-        process.stdin.write(HEADER + lines(0, BATCH_ROWS + 1000))
+        process.stdin.write(HEADER + lines(0, BATCH_ROWS + 100))
         process.stdin.flush()
         wait_for_rows(clean, BATCH_ROWS)
         time.sleep(0.2)  # the answer for the batch arrives
@@ -78,8 +80,8 @@ def test_a_stopped_load_keeps_whole_batches_and_says_where_to_go_on(
     assert "Traceback" not in said
     assert f"{BATCH_ROWS:,} bars inserted" in printed
     assert (
-        f"/dev/stdin: stopped by {signum.name}; all up to line {BATCH_ROWS + 1} is done, in whole batches. Go on from line "
-        f"{BATCH_ROWS + 2}, or load it again: what is stored does not change.\nNot loaded: next.csv\n"
+        f"/dev/stdin: stopped by {signum.name}; all up to line {BATCH_ROWS + 1} is done, in whole batches. Go on from "
+        f"line {BATCH_ROWS + 2}, or load it again: what is stored does not change.\nNot loaded: next.csv\n"
     ) in said
     assert count(clean) == BATCH_ROWS
 
@@ -95,7 +97,7 @@ def test_a_killed_load_leaves_whole_batches_and_the_next_one_completes_them(
     stack: Stack, clean: psycopg.Connection, tmp_path: Path
 ) -> None:
     path = tmp_path / "bars.csv"
-    path.write_text(HEADER + lines(0, 6 * BATCH_ROWS))
+    path.write_text(HEADER + lines(0, 40 * BATCH_ROWS))
     with loading(stack, str(path)) as process:
         wait_for_rows(clean, BATCH_ROWS)
         process.kill()
@@ -104,11 +106,11 @@ def test_a_killed_load_leaves_whole_batches_and_the_next_one_completes_them(
     time.sleep(1)  # the server may still be storing the batch that was sent
     left = count(clean)
     assert left % BATCH_ROWS == 0
-    assert 0 < left < 6 * BATCH_ROWS, "it was killed in the middle"
+    assert 0 < left < 40 * BATCH_ROWS, "it was killed in the middle"
     with loading(stack, str(path)) as process:
         printed, said = process.communicate(timeout=60)
     assert process.returncode == 0, said
-    assert f"{6 * BATCH_ROWS - left:,} bars inserted, 0 updated, {left:,} unchanged" in printed
+    assert f"{40 * BATCH_ROWS - left:,} bars inserted, 0 updated, {left:,} unchanged" in printed
 
 
 def test_a_process_substitution_is_loaded(stack: Stack, clean: psycopg.Connection, tmp_path: Path) -> None:

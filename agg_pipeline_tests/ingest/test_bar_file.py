@@ -123,15 +123,35 @@ def test_progress(tmp_path: Path, name: str) -> None:
         ("a.csv", b'"symbol', "has no readable header: line 1 has a quote that is not closed"),
         ("a.csv", b"x" * 70_000, "has a line 1 of over 65536 bytes"),
         ("a.csv", b"symbol,ts_utc,open,high", "has no column low, close, volume; it has 'symbol, ts_utc, open, high'"),
-        ("a.csv", b"symbol;ts_utc;open;high", "has no column low, close, volume; it has 'symbol, ts_utc, open, high', "
-         "separated by semicolon. Name what is there with --columns low=NAME,close=NAME,volume=NAME"),
-        ("a.csv", HEADER.replace(",", "~").encode(), "no comma, semicolon, tab, pipe separates it. The first line must "
-         "name the columns: symbol,ts_utc,open,high,low,close,volume[,vwap,trade_count], or pass --separator"),
-        ("a.csv", GOOD.encode(), "has no column symbol, ts_utc, open, high, low, close, volume; it has 'EURUSD, 2024-03"),
+        (
+            "a.csv",
+            b"symbol;ts_utc;open;high",
+            "has no column low, close, volume; it has 'symbol, ts_utc, open, high', "
+            "separated by semicolon. Name what is there with --columns low=NAME,close=NAME,volume=NAME",
+        ),
+        (
+            "a.csv",
+            HEADER.replace(",", "~").encode(),
+            "no comma, semicolon, tab, pipe separates it. The first line must "
+            "name the columns: symbol,ts_utc,open,high,low,close,volume[,vwap,trade_count], or pass --separator",
+        ),
+        (
+            "a.csv",
+            GOOD.encode(),
+            "has no column symbol, ts_utc, open, high, low, close, volume; it has 'EURUSD, 2024-03",
+        ),
         ("a.csv", b"ts_utc,open,high,low,close,volume", "has no column symbol; it has"),
-        ("a.csv", b"ts_utc,open,high,low,close,volume", "Pass --symbol NAME, or name the column with --columns symbol="),
-        ("a.csv", b"symbol,Date,Time,open,high,low,close,volume", "has 'Date' and 'Time', each of which can be ts_utc. "
-         "Say which with --columns ts=NAME, or write date and time into one column"),
+        (
+            "a.csv",
+            b"ts_utc,open,high,low,close,volume",
+            "Pass --symbol NAME, or name the column with --columns symbol=",
+        ),
+        (
+            "a.csv",
+            b"symbol,Date,Time,open,high,low,close,volume",
+            "has 'Date' and 'Time', each of which can be ts_utc. "
+            "Say which with --columns ts=NAME, or write date and time into one column",
+        ),
         ("a.csv", b"PK\x03\x04 and so on", "is a zip archive or an Excel workbook. Unpack it, or export it as CSV"),
         ("a.csv.gz", gzip.compress(gzip.compress(b"")), "is gzipped twice. Unpack it"),
         ("a.csv.zst", b"\x28\xb5\x2f\xfd and so on", "is compressed with zstd. Unpack it"),

@@ -59,8 +59,16 @@ def test_parquet_types(tmp_path: Path, name: str, values: Sequence[Any]) -> None
     [
         ("symbol", ["EURUSD", None], "symbol is empty"),
         ("symbol", not_utf_8, "symbol that cannot be read is not text"),
-        ("ts_utc", pa.array([1710288000_000_000_000, 1710288060_000_000_001], pa.timestamp("ns")), "ts_utc 1710288060000000001 in 1/1000000000 s since 1970 is neither"),
-        ("ts_utc", pa.array([1710288000, 10**12], pa.timestamp("s")), "ts_utc 1000000000000 in 1/1 s since 1970 is neither"),
+        (
+            "ts_utc",
+            pa.array([1710288000_000_000_000, 1710288060_000_000_001], pa.timestamp("ns")),
+            "ts_utc 1710288060000000001 in 1/1000000000 s since 1970 is neither",
+        ),
+        (
+            "ts_utc",
+            pa.array([1710288000, 10**12], pa.timestamp("s")),
+            "ts_utc 1000000000000000 in 1/1000 s since 1970 is neither",
+        ),
         ("ts_utc", pa.array([1710288000, None], pa.timestamp("s")), "ts_utc is missing"),
         ("open", [10.0, float("nan")], "open is missing"),
         ("open", [10.0, None], "open is missing"),

@@ -30,7 +30,9 @@ def test_quoted_thousands(tmp_path: Path, fields: dict[str, str], volume: float 
         assert [(bar["vol"], bar["high"]) for bar in bars] == [(volume, high)]
 
 
-@pytest.mark.parametrize("text", ["1,0921", "1,09", "1,5", "12345,678", "0,123", "1.234,5", "1,23,456", "1,234,56", ","])
+@pytest.mark.parametrize(
+    "text", ["1,0921", "1,09", "1,5", "12345,678", "0,123", "1.234,5", "1,23,456", "1,234,56", ","]
+)
 def test_a_decimal_comma_is_refused_unless_it_is_announced(tmp_path: Path, text: str) -> None:
     [rejected] = read_csv(tmp_path, row(volume=f'"{text}"'))[1]
     assert rejected == (

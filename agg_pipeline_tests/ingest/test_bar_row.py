@@ -89,7 +89,10 @@ def test_times(tmp_path: Path, text: str) -> None:
         (row(ts_utc="NaT"), "ts_utc is missing"),
         (row(ts_utc="1899-12-31T23:59Z"), "ts_utc 1899-12-31T23:59:00+00:00 is out of range: 1900 to 2199"),
         (row(ts_utc="2200-01-01 00:00"), "ts_utc 2200-01-01T00:00:00+00:00 is out of range: 1900 to 2199"),
-        (row(ts_utc="202403130000"), "ts_utc 202403130000 can be a date and time or an epoch time; write it in ISO 8601"),
+        (
+            row(ts_utc="202403130000"),
+            "ts_utc 202403130000 can be a date and time or an epoch time; write it in ISO 8601",
+        ),
         (row(high="1.1e30"), "high 1.1e+30 is out of range: at most 1e+30 in size"),
         (row(low="-1.1e30"), "low -1.1e+30 is out of range: at most 1e+30 in size"),
         (row(vwap="1e31"), "vwap 1e+31 is out of range: at most 1e+30 in size"),
@@ -127,7 +130,9 @@ def test_a_row_that_is_not_utf_8_is_rejected_alone(tmp_path: Path) -> None:
     assert rejected == ["line 2: is not UTF-8"]
 
 
-@pytest.mark.parametrize("word", ["", " ", "-", "nan", "NaN", "NULL", "null", "N/A", "n/a", "none", "None", "#N/A", "<NA>"])
+@pytest.mark.parametrize(
+    "word", ["", " ", "-", "nan", "NaN", "NULL", "null", "N/A", "n/a", "none", "None", "#N/A", "<NA>"]
+)
 def test_words_for_an_unknown_value(tmp_path: Path, word: str) -> None:
     unknown = GOOD_BAR | {"vol": None, "vwap": None, "trade_count": None}
     assert read_csv(tmp_path, row(volume=word, vwap=word, trade_count=word)) == ([unknown], [])

@@ -40,7 +40,12 @@ def pipe(content: bytes, at_a_time: int) -> Iterator[Path]:
 @pytest.mark.parametrize("at_a_time", [1, 100_000])
 @pytest.mark.parametrize(
     "content",
-    [TEXT.encode(), gzip.compress(TEXT.encode()), TEXT.encode("utf-16"), parquet_bytes(columns(vwap=[10.5], trade_count=[3]))],
+    [
+        TEXT.encode(),
+        gzip.compress(TEXT.encode()),
+        TEXT.encode("utf-16"),
+        parquet_bytes(columns(vwap=[10.5], trade_count=[3])),
+    ],
     ids=["CSV", "gzip", "UTF-16", "Parquet"],
 )
 def test_a_pipe_is_read(content: bytes, at_a_time: int) -> None:
