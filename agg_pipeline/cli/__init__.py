@@ -1,7 +1,8 @@
 """The console script agg-pipeline: one file per command, named as it is typed.
 
 Besides: ``app`` (the application and its error handling), ``arguments`` (arguments of several commands), ``target``
-(which database a command uses), ``tables``, ``instance_lock``. Rules of the domain do not belong here.
+(which database a command uses), ``tables``, ``load_report``, ``stop_signals``, ``instance_lock``. Rules of the domain
+do not belong here.
 """
 
 from agg_pipeline.cli import (  # noqa: F401  each adds its command to app

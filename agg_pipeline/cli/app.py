@@ -1,4 +1,4 @@
-"""The application: registers commands, turns each known failure into one line and exit code 1, and prints.
+"""The application: registers commands, turns each known failure into one line and an exit code, mostly 1, and prints.
 
 What is printed is data: the consoles read neither markup nor emoji codes, so that no name and no text of the database
 can be taken for one. ``styled`` gives a part of a text its colour.
@@ -17,7 +17,7 @@ from rich.text import Text
 from agg_pipeline.database.migrate import MigrationError
 from agg_pipeline.embedded import EmbeddedError
 from agg_pipeline.errors import GatewayError
-from agg_pipeline.ingest.bar_file import BarFileError
+from agg_pipeline.ingest.errors import BarFileError
 from agg_pipeline.market.calendars import CalendarError
 from agg_pipeline.market.names import SymbolError, check_symbol, terminal
 from agg_pipeline.orchestration.job_process import JobProcessError
@@ -73,8 +73,8 @@ _KNOWN = (
 )
 
 
-def command(name: str, *, hidden: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Register a command; its known failures end in one line on standard error and exit code 1."""
+def command(name: str, *, hidden: bool = False, failure: int = 1) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Register a command; its known failures end in one line on standard error and the exit code ``failure``."""
 
     def register(function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)
@@ -88,7 +88,7 @@ def command(name: str, *, hidden: bool = False) -> Callable[[Callable[P, R]], Ca
                 return function(*args, **kwargs)
             except _KNOWN as exc:
                 errors.print(styled(("Error:", "bold red"), f" {exc}"), soft_wrap=True, highlight=False)
-                raise typer.Exit(1) from None
+                raise typer.Exit(failure) from None
 
         app.command(name, hidden=hidden)(guarded)
         return function

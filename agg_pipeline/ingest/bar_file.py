@@ -1,225 +1,172 @@
-"""Reader of raw bar files, CSV or Parquet, gzipped or not: valid rows in batches, rejected rows with their reason.
+"""Reader of raw bar files, CSV or Parquet, gzipped or not, regular or a pipe: valid bars in batches, rejected rows with
+their reason.
 
 Columns, in any order: symbol, ts_utc, open, high, low, close, volume and optionally vwap and trade_count. ``ts_utc`` is
-the start of the bar in ISO 8601; a time with an offset is converted to UTC, a time without one is taken as UTC.
-
-A bad row is rejected alone; a file that cannot be read raises BarFileError. Memory holds one batch, and about five
-bytes per bar to detect duplicates (more if bars lie hours apart).
+the start of the bar. A bad row is rejected alone; a file that cannot be read raises BarFileError. Memory holds one
+batch, and about five bytes per bar to detect duplicates (more if bars lie hours apart).
 """
 
 from __future__ import annotations
 
 import contextlib
-import csv
+import functools
 import gzip
-import itertools
-import shutil
-import tempfile
+import operator
 import zlib
 from array import array
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import IO, Any, cast
 
-import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
-
-from agg_pipeline.ingest.bar_row import OPTIONAL, REQUIRED, BadRowError, BarRow, parse_bar, short
+from agg_pipeline.ingest.bar_columns import Row, find_columns
+from agg_pipeline.ingest.bar_row import BarRow, RowParser
+from agg_pipeline.ingest.bar_times import TimeReader
+from agg_pipeline.ingest.csv_lines import CsvLines, name_of
+from agg_pipeline.ingest.errors import BadRowError, BarFileError, UnreadableError, short, shown_path
+from agg_pipeline.ingest.file_options import FileOptions
+from agg_pipeline.ingest.opening import Progress, open_bars
+from agg_pipeline.ingest.parquet_rows import ParquetRows
+from agg_pipeline.ingest.rejects import Reject
 from agg_pipeline.market.timeframes import Timeframe
 
-_MAX_LINE = 65_536  # bytes; bounds the memory for a file without line ends
 _BLOCK = 64  # bars per entry of the index that detects duplicates
-_KNOWN = (*REQUIRED, *OPTIONAL)
-
-Row = tuple[int, Sequence[object] | str]  # number of the row, and its fields or the reason why it has none
-
-
-@dataclass(frozen=True)
-class Reject:
-    """A rejected row. ``number`` counts from 1: physical lines of a CSV file, data rows of a Parquet file."""
-
-    unit: str
-    number: int
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.unit} {self.number}: {self.reason}"
-
-
-class BarFileError(ValueError):
-    """A file cannot be read. The message names the file, what is wrong, and what to do."""
 
 
 class BarFile:
     """One file of bars of ``base_timeframe``. The constructor reads the header only, so that it fails before any row.
 
     Attributes:
-        size_bytes, position_bytes: progress; position_bytes grows while ``batches`` reads.
-        ignored_columns: names of the columns that are not read.
+        columns: which columns are read, and which are not.
         unit: unit of row numbers, "line" (CSV) or "row" (Parquet).
+        last_number: number of the last row of the batch that was yielded last; 0 before the first.
+        negative_prices: valid bars with a price below 0, so far.
 
     Raises:
-        BarFileError: unreadable, empty, another format than its name says, not UTF-8, or a required column is missing.
+        BarFileError: unreadable, empty, another format than its name says, or a required column is missing.
     """
 
-    def __init__(self, path: str | Path, base_timeframe: Timeframe) -> None:
+    def __init__(self, path: str | Path, base_timeframe: Timeframe, options: FileOptions | None = None) -> None:
         self.path = Path(path)
         self.base_timeframe = base_timeframe
-        self.size_bytes = self.position_bytes = 0
-        self.unit = "line"
-        rows = self._rows()
-        header = [str(name).strip().lower() for name in next(rows)[1]]
-        rows.close()
-        if missing := [name for name in REQUIRED if name not in header]:
-            raise self._error(
-                f"has no column {', '.join(missing)}; it has {short(', '.join(header), 200)}",
-                f"The header must be, comma-separated, {','.join(REQUIRED)}[,{','.join(OPTIONAL)}]",
-            )
-        if twice := [name for name in _KNOWN if header.count(name) > 1]:
-            raise self._error(f"has column {', '.join(twice)} twice", "Keep one of each")
-        self.ignored_columns = [name for name in header if name not in _KNOWN]
-        self._width = len(header)
-        self._places = [header.index(name) if name in header else None for name in _KNOWN]
+        self.last_number = self.negative_prices = 0
+        self._options = options or FileOptions()
+        self._progress = Progress()
+        self._times = TimeReader(self._options.zone)
+        self._notes: list[str] = []
+        opened: list[CsvLines | ParquetRows] = []
+        self._rows: Generator[Row] | None = _read(self.path, self._options, self._progress, opened)
+        next(self._rows)
+        self.columns, self.unit = opened[0].columns, opened[0].unit
+        self._note_header(opened[0])
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the file; 0 if it is unknown, as that of a pipe."""
+        return self._progress.size_bytes
+
+    @property
+    def position_bytes(self) -> int:
+        """How much of the file is read; grows while ``batches`` reads."""
+        return self._progress.position_bytes
+
+    @property
+    def notes(self) -> list[str]:
+        """What was recognised or assumed so far and is not as documented for every file, one sentence each."""
+        return self._notes + self._times.notes
+
+    def close(self) -> None:
+        """Close the file; ``batches`` does so at its end."""
+        if self._rows is not None:
+            self._rows.close()
 
     def batches(self, on_reject: Callable[[Reject], None], rows: int = 50_000) -> Iterator[list[BarRow]]:
         """Yield valid rows in the order of the file, at most ``rows`` per batch; call ``on_reject`` for each other row.
 
-        Of rows with the same symbol and time the first valid one is used, the others are rejected.
+        Of rows with the same symbol and time the first valid one is used, the others are rejected. Can be called once:
+        a pipe cannot be read again.
 
         Raises:
             BarFileError: the file is damaged. The batches before that are valid.
         """
+        if self._rows is None:
+            raise RuntimeError(f"{self.path} was read already; open it again")
+        source, self._rows = self._rows, None
+        with contextlib.closing(source):
+            yield from self._batches(source, on_reject, rows)
+        self._progress.position_bytes = self._progress.size_bytes or self._progress.position_bytes
+
+    def _batches(self, source: Iterator[Row], on_reject: Callable[[Reject], None], rows: int) -> Iterator[list[BarRow]]:
         first_rows: dict[tuple[str, int], array[int]] = {}  # number of the row that holds each bar, 0: none
+        parse = RowParser(self.base_timeframe, self._times, decimal_comma=self._options.decimal_comma).parse
+        width = len(self.columns.header)
+        # A row gets two more fields: the value of columns that the file lacks, and the symbol if it is given.
+        absent = [None, self._options.symbol]
+        symbol, *others = self.columns.places
+        pick = operator.itemgetter(
+            width + 1 if symbol is None else symbol, *(width if place is None else place for place in others)
+        )
         batch: list[BarRow] = []
-        for number, fields in itertools.islice(self._rows(), 1, None):
+        number = 0
+        for number, fields in source:
             try:
-                bar, place = parse_bar(self._values(fields), self.base_timeframe)
+                if isinstance(fields, str):
+                    raise BadRowError(fields)
+                if len(fields) != width:
+                    raise BadRowError(
+                        "has another number of fields than the header",
+                        f"has {len(fields)} fields where the header has {width}",
+                    )
+                bar, place = parse(pick([*fields, *absent]))
                 key = bar["canonical_symbol"], place // _BLOCK
                 block = first_rows.get(key) or first_rows.setdefault(key, array("I", bytes(4 * _BLOCK)))
                 if first := block[place % _BLOCK]:
-                    raise BadRowError(f"repeats {self.unit} {first}")
+                    raise BadRowError(f"repeats an earlier {self.unit}", f"repeats {self.unit} {first}")
                 block[place % _BLOCK] = number
                 batch.append(bar)
+                if bar["low"] < 0:
+                    self.negative_prices += 1
             except BadRowError as bad:
-                on_reject(Reject(self.unit, number, str(bad)))
+                on_reject(Reject(self.unit, number, bad.reason, bad.cause))
             if len(batch) == rows:
+                self.last_number = number
                 yield batch
                 batch = []
         if batch:
+            self.last_number = number
             yield batch
 
-    def _values(self, fields: Sequence[object] | str) -> list[object]:
-        if isinstance(fields, str):
-            raise BadRowError(fields)
-        if len(fields) != self._width:
-            raise BadRowError(f"has {len(fields)} fields where the header has {self._width}")
-        return [None if place is None else fields[place] for place in self._places]
+    def _note_header(self, lines: CsvLines | ParquetRows) -> None:
+        if isinstance(lines, CsvLines) and lines.separator != ",":
+            self._notes.append(f"fields are separated by {name_of(lines.separator)}")
+        if renamed := self.columns.renamed:
+            taken = ", ".join(f"{name} from {short(there)}" for name, there in renamed.items())
+            self._notes.append(f"columns with other names: {taken}")
+        if ignored := self.columns.ignored:
+            self._notes.append(f"columns that are not read: {', '.join(map(short, ignored))}")
 
-    def _rows(self) -> Generator[Row]:
-        """Yield the header, then every row that is not blank."""
-        try:
-            self.size_bytes, self.position_bytes = self.path.stat().st_size, 0
-            with self.path.open("rb") as file:
-                yield from self._open(file)
-            self.position_bytes = self.size_bytes
-        except (gzip.BadGzipFile, EOFError, zlib.error) as exc:
-            raise self._error(f"is damaged or cut off ({exc})", "Fetch it again") from exc
-        except pa.ArrowException as exc:
-            raise self._error(f"is not readable as Parquet ({short(str(exc), 200)})", "Write it again") from exc
-        except OSError as exc:
-            raise self._error(f"cannot be read ({exc.strerror or exc})", "Check the path and the disk") from exc
 
-    def _open(self, file: IO[bytes]) -> Iterator[Row]:
-        """Detect the format by content; a file name that contradicts it is an error."""
-        magic = file.read(2)
-        file.seek(0)
-        if not magic:
-            raise self._error("is empty", "Export it again")
-        is_gzip = magic == b"\x1f\x8b"
-        if self.path.suffix.lower() == ".gz" and not is_gzip:
-            raise self._error("is named .gz but is not gzip", "Compress it, or take .gz off its name")
-        with gzip.open(file) if is_gzip else contextlib.nullcontext(file) as plain:
-            magic = plain.read(4)
-            plain.seek(0)
-            if magic == b"PAR1":
-                yield from self._parquet_rows(cast(IO[bytes], plain), is_gzip)
-            elif ".parquet" in map(str.lower, self.path.suffixes):
-                raise self._error("is named .parquet but is not Parquet", "Write it again, or name it .csv")
+def _read(path: Path, options: FileOptions, progress: Progress, header: list[CsvLines | ParquetRows]) -> Generator[Row]:
+    """Yield once when ``header`` has got what holds the header, then every row that is not blank.
+
+    A generator without a reference to its BarFile closes the file as soon as nobody has the BarFile any more.
+    """
+    find = functools.partial(find_columns, named=options.columns, has_symbol=options.symbol is not None)
+    try:
+        with open_bars(path, progress) as opened, contextlib.ExitStack() as closing:
+            lines: CsvLines | ParquetRows
+            if opened.is_parquet:
+                lines = closing.enter_context(contextlib.closing(ParquetRows(opened.stream, find, progress)))
             else:
-                yield from self._csv_rows(cast(IO[bytes], plain), file)
-
-    def _csv_rows(self, plain: IO[bytes], file: IO[bytes]) -> Iterator[Row]:
-        """Each line is a row: no field of a bar spans lines, so that an unclosed quote affects its own line only."""
-        self.unit = "line"
-        has_header = False
-        for number in itertools.count(1):
-            line = plain.readline(_MAX_LINE)
-            self.position_bytes = file.tell()
-            if not line:
-                break
-            if len(line) == _MAX_LINE and not line.endswith(b"\n"):
-                raise self._error(f"has a line {number} of over {_MAX_LINE} bytes", "Is it a CSV file of bars?")
-            fields = _fields(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
-            if isinstance(fields, str) and not has_header:
-                raise self._error(f"has no readable header: line {number} {fields}", "Save it as CSV in UTF-8")
-            if fields:
-                has_header = True
-                yield number, fields
-        if not has_header:
-            raise self._error("holds only blank lines", "Export it again")
-
-    def _parquet_rows(self, plain: IO[bytes], is_gzip: bool) -> Iterator[Row]:
-        self.unit = "row"
-        with tempfile.TemporaryFile() if is_gzip else contextlib.nullcontext(plain) as seekable:
-            if is_gzip:
-                shutil.copyfileobj(plain, seekable)
-                seekable.seek(0)
-            with pq.ParquetFile(seekable) as parquet:
-                names = parquet.schema_arrow.names
-                yield 0, names
-                number, total, unread = 0, parquet.metadata.num_rows, itertools.repeat(None)
-                wanted = [name for name in names if name.strip().lower() in _KNOWN]
-                for batch in parquet.iter_batches(batch_size=10_000, columns=wanted):
-                    self.position_bytes = self.size_bytes * (number + len(batch)) // total
-                    columns = dict(zip(batch.schema.names, map(_python_values, batch.columns), strict=True))
-                    for values in zip(*(columns.get(name, unread) for name in names), strict=False):
-                        number += 1
-                        yield number, values
-
-    def _error(self, what: str, remedy: str) -> BarFileError:
-        return BarFileError(f"{self.path} {what}. {remedy}.")
+                lines = CsvLines(opened.stream, find, options.separator)
+            header.append(lines)
+            yield 0, []
+            yield from lines.rows()
+    except UnreadableError as exc:
+        raise _error(path, exc.what, exc.remedy) from exc
+    except (gzip.BadGzipFile, EOFError, zlib.error) as exc:
+        raise _error(path, f"is damaged or cut off ({exc})", "Fetch it again") from exc
+    except OSError as exc:
+        raise _error(path, f"cannot be read ({exc.strerror or exc})", "Check the path and the disk") from exc
 
 
-def _fields(line: bytes) -> list[str] | str:
-    """Fields of one line of CSV, empty if it is blank; or the reason why it cannot be parsed."""
-    try:
-        text = line.decode("utf-8").rstrip("\r\n")
-        if '"' not in text:
-            return text.split(",") if text.strip() else []
-        return next(csv.reader([text], strict=True))
-    except UnicodeDecodeError:
-        return "is not UTF-8"
-    except csv.Error:
-        return "has a quote that is not closed or stands inside a field"
-
-
-class _Unreadable:
-    """Stands for a Parquet value that Python cannot represent, such as a time in the year 30000."""
-
-    def __repr__(self) -> str:
-        return "that cannot be read"
-
-
-def _python_values(column: Any) -> list[object]:
-    try:
-        return cast(list[object], column.to_pylist())
-    except (ValueError, OverflowError):
-        return [_python_value(scalar) for scalar in column]
-
-
-def _python_value(scalar: Any) -> object:
-    try:
-        return cast(object, scalar.as_py())
-    except (ValueError, OverflowError):
-        return _Unreadable()
+def _error(path: Path, what: str, remedy: str) -> BarFileError:
+    return BarFileError(f"{shown_path(path)} {' '.join(what.split())}. {remedy}.")

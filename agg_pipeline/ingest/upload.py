@@ -1,6 +1,7 @@
 """Upload of raw bars: registers their symbols and upserts the rows in batches."""
 
 import datetime as dt
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -8,10 +9,15 @@ import pandas as pd
 
 from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.database.models.assets import LoadResult
-from agg_pipeline.ingest.bar_file import BarFile, Reject
+from agg_pipeline.errors import REMEDIES, PermanentError
+from agg_pipeline.ingest.bar_file import BarFile
+from agg_pipeline.ingest.bar_row import BarRow
 from agg_pipeline.ingest.demo_bars import DEMO_ASSETS, generate
+from agg_pipeline.ingest.rejects import Reject
 
 BATCH_ROWS = 5_000  # about 1 MB of JSON and 0.2 s a call
+
+_FLOATS = ("open", "high", "low", "close", "vol", "vwap")
 
 _DEMO_COLUMNS = ["canonical_symbol", "ts_utc", "open", "high", "low", "close", "vol", "vwap", "trade_count"]
 
@@ -21,7 +27,9 @@ class Upload:
     """What an upload did, in rows.
 
     Attributes:
+        stored_to: number of the file's last row that is stored or rejected, with all before it; 0: none yet.
         symbols: start of the tasks of each symbol, None if it has none.
+        refused: symbols that the database refused, and why; their rows count as rejected.
         early: symbols with bars before that start, which no task builds from, and the start.
         future: symbols with bars later than now, and the time of the latest.
     """
@@ -30,14 +38,29 @@ class Upload:
     updated: int = 0
     unchanged: int = 0
     rejected: int = 0
+    stored_to: int = 0
     symbols: dict[str, dt.datetime | None] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
     early: dict[str, dt.datetime] = field(default_factory=dict)
     future: dict[str, dt.datetime] = field(default_factory=dict)
+
+    @property
+    def stored(self) -> int:
+        """Rows that are in the database now, whether or not they were there before."""
+        return self.inserted + self.updated + self.unchanged
 
     def add(self, batch: LoadResult) -> None:
         self.inserted += batch.inserted
         self.updated += batch.updated
         self.unchanged += batch.unchanged
+        self.rejected += batch.failed_bars
+        self.refused |= {fault.symbol: str(fault.error) for fault in batch.failed}
+
+    def refuse(self, symbol: str, error: PermanentError) -> None:
+        """Note that the database refuses a symbol; raises the error if it would refuse any other as well."""
+        if error.code in REMEDIES or error.code == "contract":  # of the project, not of the symbol
+            raise error
+        self.refused[symbol] = str(error)
 
 
 def upload_file(
@@ -47,18 +70,21 @@ def upload_file(
     start: dt.datetime | None = None,
     on_reject: Callable[[Reject], None] = lambda reject: None,
     on_progress: Callable[[int], None] = lambda position_bytes: None,
+    upload: Upload | None = None,
 ) -> Upload:
-    """Upload a file of bars.
+    """Upload a file of bars, in batches that are stored whole or not at all.
 
     Args:
         start: where the tasks of new symbols start. Default: the UTC day of the symbol's first bar in the file.
         on_reject: called for each row that is not valid and therefore not uploaded.
         on_progress: called after each batch with the position in the file, in bytes.
+        upload: grows batch by batch; for who must know after an exception what is stored. Default: a new one.
     Raises:
         BarFileError: the file cannot be read.
         GatewayError: the database refused a batch; those before it are stored.
     """
-    upload, now, base = Upload(), dt.datetime.now(dt.UTC), file.base_timeframe.value
+    upload = Upload() if upload is None else upload
+    now, base = dt.datetime.now(dt.UTC), file.base_timeframe.value
 
     def reject(row: Reject) -> None:
         upload.rejected += 1
@@ -67,18 +93,44 @@ def upload_file(
     for batch in file.batches(reject, rows=BATCH_ROWS):
         times = [(str(row["canonical_symbol"]), dt.datetime.fromisoformat(str(row["ts_utc"]))) for row in batch]
         for symbol, ts_utc in times:
+            if symbol in upload.refused:
+                continue
             if symbol not in upload.symbols:
                 first_day = ts_utc.replace(hour=0, minute=0)
-                registered = gateway.register_asset(symbol, start=start or first_day, base_timeframe=base)
+                try:
+                    registered = gateway.register_asset(symbol, start=start or first_day, base_timeframe=base)
+                except PermanentError as exc:
+                    upload.refuse(symbol, exc)
+                    continue
                 upload.symbols[symbol] = registered.agg_start_utc
             begins = upload.symbols[symbol]
             if begins is not None and ts_utc < begins:
                 upload.early[symbol] = begins
             if ts_utc > max(now, upload.future.get(symbol, now)):
                 upload.future[symbol] = ts_utc
-        upload.add(gateway.load_bars([dict(row) for row in batch], timeframe=base, source="file"))
+        bars = [_json(row) for row in batch if row["canonical_symbol"] not in upload.refused]
+        upload.rejected += len(batch) - len(bars)
+        symbols = {str(row["canonical_symbol"]) for row in bars}
+        try:
+            if bars:
+                upload.add(gateway.load_bars(bars, timeframe=base, source="file"))
+        except PermanentError as exc:
+            if len(symbols) > 1:  # of one of them alone it would be said in the answer
+                raise
+            upload.refuse(symbols.pop(), exc)
+            upload.rejected += len(bars)
+        upload.stored_to = file.last_number
         on_progress(file.position_bytes)
     return upload
+
+
+def _json(bar: BarRow) -> dict[str, object]:
+    """A bar as JSON that keeps every bit: numbers of PostgreSQL's jsonb have no negative zero, so it goes as text."""
+    row: dict[str, object] = dict(bar)
+    for name in _FLOATS:
+        if row[name] == 0 and math.copysign(1, float(str(row[name]))) < 0:
+            row[name] = "-0"
+    return row
 
 
 def upload_demo_bars(

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from agg_pipeline.market.bounds import FIRST_YEAR, LAST_YEAR, MAX_PRICE, MAX_TRADE_COUNT, MAX_VOLUME
 from agg_pipeline.market.timeframes import ORIGIN, Timeframe, first_window, ladder_from
 from agg_pipeline.market.trading_hours import TradingHours
 from agg_pipeline.reading.columns import BAR_COLUMNS, KEY, PRICES, RAW_COLUMNS
@@ -23,9 +24,7 @@ _WINDOW = ["canonical_symbol", "ts_utc"]
 DIFFERENCE_COLUMNS = [*KEY, "problem", "field", "expected", "actual", "by"]
 
 RELATIVE_TOLERANCE = 1e-12  # of vwap and fractional volumes: the order of addition changes the last bits of a sum
-MAX_SIZE = 1e30  # of prices, vwap and volume of a raw row
-MAX_TRADES = 10**15
-TIMES = pd.Timestamp("1900-01-01", tz="UTC"), pd.Timestamp("2200-01-01", tz="UTC")
+_TIMES = [pd.Timestamp(dt.datetime(year, 1, 1, tzinfo=dt.UTC)) for year in (FIRST_YEAR, LAST_YEAR + 1)]
 _ALL_WHOLE_FROM = 2.0**52  # floats from here on are whole, even if the terms of a sum were fractional
 
 
@@ -169,18 +168,18 @@ def is_valid(bars: pd.DataFrame, timeframe: Timeframe, *, is_raw: bool) -> pd.Se
     """Which rows are valid source bars. An unknown price (NaN) is invalid, an unknown volume is valid.
 
     Args:
-        is_raw: whether the rows were ingested; only these are held to MAX_SIZE of volume and vwap and to MAX_TRADES.
-            Sums and means of them may lie a little outside.
+        is_raw: whether the rows were ingested; only these are held to the bounds of volume, vwap and trade count. Sums
+            and means of them may lie a little outside.
     """
-    valid = bars["ts_utc"].between(*TIMES, inclusive="left") & (
+    valid = bars["ts_utc"].between(*_TIMES, inclusive="left") & (
         bars["ts_utc"] == window_starts(bars["ts_utc"], timeframe)
     )
     for price in PRICES:  # a high below the low is found by open and close; NaN is between nothing
-        valid &= bars[price].between(bars["low"], bars["high"]) & (bars[price].abs() <= MAX_SIZE)
+        valid &= bars[price].between(bars["low"], bars["high"]) & (bars[price].abs() <= MAX_PRICE)
     valid &= bars["vol"].isna() | (bars["vol"] >= 0) & _is_finite(bars["vol"])
     if is_raw:
-        valid &= ~(bars["vol"] > MAX_SIZE) & ~(_is_finite(bars["vwap"]) & (bars["vwap"].abs() > MAX_SIZE))
-        valid &= ~(bars["trade_count"] > MAX_TRADES).fillna(False).astype("bool")
+        valid &= ~(bars["vol"] > MAX_VOLUME) & ~(_is_finite(bars["vwap"]) & (bars["vwap"].abs() > MAX_PRICE))
+        valid &= ~(bars["trade_count"] > MAX_TRADE_COUNT).fillna(False).astype("bool")
     return valid
 
 

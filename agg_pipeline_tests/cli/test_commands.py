@@ -1,4 +1,7 @@
-"""What a person reads who asked for something that cannot be done: one line, exit code 1, no traceback."""
+"""What a person reads who asked for something that cannot be done: one line, exit code 1, no traceback.
+
+Of `load` it is 2: nothing was loaded.
+"""
 
 from pathlib import Path
 
@@ -19,8 +22,8 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(app, list(arguments))
 
 
-def refused(result: Result, said: str) -> None:
-    assert result.exit_code == 1
+def refused(result: Result, said: str, code: int = 1) -> None:
+    assert result.exit_code == code
     assert result.stderr.startswith("Error: ")
     assert result.stderr.count("\n") == 1
     assert said in result.stderr
@@ -31,7 +34,8 @@ def refused(result: Result, said: str) -> None:
     "command", [["status"], ["sync"], ["tick"], ["migrate"], ["doctor"], ["repair"], ["load", "bars.csv"]]
 )
 def test_without_a_database_it_says_how_to_start_one(command: list[str]) -> None:
-    refused(run(*command), "nothing runs in .agg_pipeline. Start it with `agg-pipeline up`")
+    code = 2 if command[0] == "load" else 1
+    refused(run(*command), "nothing runs in .agg_pipeline. Start it with `agg-pipeline up`", code)
 
 
 def test_half_of_the_settings_names_the_other_half(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +77,25 @@ def test_an_unknown_timeframe_lists_what_there_is() -> None:
 
 
 def test_bars_that_are_built_cannot_be_loaded() -> None:
-    refused(run("load", "bars.csv", "--timeframe", "15m"), "15m bars are built, not loaded: raw bars are 1m or 5m")
+    refused(run("load", "bars.csv", "--timeframe", "15m"), "15m bars are built, not loaded: raw bars are 1m or 5m", 2)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (("--separator", "xx"), "--separator 'xx' cannot separate fields"),
+        (("--timezone", "Mars"), "--timezone 'Mars' is no time zone"),
+        (("--columns", "when=Date"), "--columns 'when=Date' names no column"),
+        (("--symbol", " "), "--symbol: symbol ' ' is empty"),
+    ],
+)
+def test_an_option_of_load_that_cannot_be_is_one_line(option: tuple[str, str], said: str) -> None:
+    refused(run("load", "bars.csv", *option), said, 2)
+
+
+def test_the_help_of_load_has_its_exit_codes() -> None:
+    shown = " ".join(run("load", "--help").stdout.split())
+    assert "Exit code 0: all is loaded; 1: some rows or files are not; 2: nothing is; 130, 143: stopped" in shown
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import gzip
+import struct
 from pathlib import Path
 
 import psycopg
@@ -12,7 +13,8 @@ from agg_pipeline.cli import app
 from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.embedded import Stack
 from agg_pipeline.errors import PermanentError
-from agg_pipeline.ingest.bar_file import BarFile, Reject
+from agg_pipeline.ingest.bar_file import BarFile
+from agg_pipeline.ingest.rejects import Reject
 from agg_pipeline.ingest.upload import upload_file
 from agg_pipeline.market.timeframes import Timeframe
 
@@ -37,9 +39,10 @@ def database(stack: Stack, clean: psycopg.Connection, monkeypatch: pytest.Monkey
     return clean
 
 
-def load(path: Path, *options: str) -> Result:
+def load(path: Path, *options: str, code: int = 0) -> Result:
     result = CliRunner().invoke(app, ["load", str(path), *options], terminal_width=200)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
     return result
 
 
@@ -52,7 +55,7 @@ def test_bad_rows_are_listed_and_nothing_else_is_lost(database: psycopg.Connecti
         "EURUSD,yesterday,1.1,1.2,1.0,1.15,5,1.1,3\n",
         GOOD.format(n=4),
     )
-    printed = load(path)
+    printed = load(path, code=1)
     assert "bars.csv.gz line 3:" in printed.stderr
     assert "bars.csv.gz line 5:" in printed.stderr
     assert "2 rows were not loaded" in printed.stderr
@@ -116,3 +119,110 @@ def test_bars_of_another_base_timeframe_are_refused(
     upload_file(one_gateway, BarFile(path, Timeframe.M1))
     with pytest.raises(PermanentError, match="registered with base timeframe 1m, not 5m"):
         upload_file(one_gateway, BarFile(path, Timeframe.M5))
+
+
+def test_rows_that_share_a_cause_are_one_line(database: psycopg.Connection, tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "bars.csv.gz", GOOD.format(n=0), *(GOOD.format(n=1).replace("1.2", "0.9") for _ in range(480))
+    )
+    printed = load(path, code=1)
+    [line] = [line for line in printed.stderr.splitlines() if "high" in line]
+    assert line == (
+        "bars.csv.gz: 480 lines: high is below low (lines 3, 4, 5, 6, 7 and 475 more; line 3: high 0.9 is below low "
+        "1.0)"
+    )
+
+
+@pytest.mark.parametrize("word", ["Provider", "[/]"])
+def test_what_was_recognised_is_said_once(database: psycopg.Connection, tmp_path: Path, word: str) -> None:
+    """Also where a file's own words look like markup of the terminal."""
+    path = tmp_path / f"{word.replace('/', '')}.csv"
+    path.write_text(
+        f"Date;open;high;low;close;volume;{word}\n"
+        "2026-01-05 05:00;-1.1;1.2;-1.1;1.15;5;x\n2026-01-05 05:01;-1.1;1.2;-1.1;1.15;5;x\n"
+    )
+    printed = load(path, "--timezone", "America/New_York", "--symbol", word)
+    assert printed.stderr.splitlines() == [
+        f"{path.name}: fields are separated by semicolon.",
+        f"{path.name}: columns with other names: ts_utc from 'Date'.",
+        f"{path.name}: columns that are not read: {word!r}.",
+        f"{path.name}: 2 bars have a negative price.",
+    ]
+    assert f"({word})." in printed.stdout
+    assert stored(database) == ["10:00", "10:01"]
+    utc = load(path, "--symbol", "OTHER")
+    assert f"{path.name}: times without an offset are taken as UTC; --timezone says otherwise." in utc.stderr
+
+
+def test_columns_and_epoch_times(database: psycopg.Connection, tmp_path: Path) -> None:
+    path = tmp_path / "bars.csv"
+    path.write_text("S~T~O~H~L~C~V\nEURUSD~1767607200000~1,5~2~1~1~7\n")
+    options = ["--columns", "symbol=S,ts=T,open=O,high=H", "--columns", "low=L,close=C,volume=V"]
+    printed = load(path, "--separator", "~", "--decimal-comma", *options)
+    assert "times are read as milliseconds since 1970: 1767607200000 is 2026-01-05T10:00:00Z." in printed.stderr
+    assert database.execute("select open, vol from data_bars").fetchall() == [(1.5, 7.0)]
+
+
+def test_a_file_that_cannot_be_read_does_not_stop_the_others(database: psycopg.Connection, tmp_path: Path) -> None:
+    good = write(tmp_path / "good.csv.gz", GOOD.format(n=0))
+    cut = tmp_path / "cut.csv.gz"
+    cut.write_bytes(good.read_bytes()[:-9])
+    last = write(tmp_path / "last.csv.gz", GOOD.format(n=1))
+    printed = load(tmp_path / "missing.csv", str(tmp_path), str(cut), str(good), str(last), code=1)
+    refused = [line for line in printed.stderr.splitlines() if line.startswith("Error: ")]
+    assert [line.split(" ")[1] for line in refused] == [str(tmp_path / "missing.csv"), str(tmp_path), str(cut)]
+    assert stored(database) == ["10:00", "10:01"]
+
+
+def test_exit_codes(database: psycopg.Connection, tmp_path: Path) -> None:
+    """0: all rows of all files; 1: some; 2: none."""
+    good, bad = GOOD.format(n=0), GOOD.format(n=1).replace("1.2", "0.9")
+    whole = write(tmp_path / "whole.csv.gz", good)
+    some, none, empty = (
+        write(tmp_path / name, *lines)
+        for name, lines in (("some.gz", [good, bad]), ("none.gz", [bad]), ("empty.gz", []))
+    )
+    load(none, code=2)
+    assert "empty.gz holds no rows." in load(empty, code=2).stderr
+    load(tmp_path / "missing.csv", code=2)
+    load(none, str(empty), str(tmp_path), code=2)
+    load(some, code=1)
+    for other in (some, none, empty, tmp_path):
+        load(whole, str(other), code=1)
+    load(whole, str(whole), code=0)
+
+
+def test_a_symbol_with_another_base_timeframe_does_not_stop_the_other_files(
+    database: psycopg.Connection, one_gateway: AggGateway, tmp_path: Path
+) -> None:
+    one_gateway.register_asset("EURUSD", start=dt.datetime(2026, 1, 5, tzinfo=dt.UTC), base_timeframe="5m")
+    path = write(tmp_path / "eurusd.csv.gz", GOOD.format(n=0))
+    other = write(tmp_path / "other.csv.gz", GOOD.format(n=0).replace("EURUSD", "OTHER"))
+    printed = load(path, str(other), code=1)
+    assert "registered with base timeframe 5m, not 1m" in printed.stderr
+    assert "eurusd.csv.gz: not loaded to its end; nothing of it is stored." in printed.stderr
+    assert stored(database) == ["10:00"]
+
+
+def test_extreme_values_arrive_bit_for_bit(gateway: AggGateway, clean: psycopg.Connection, tmp_path: Path) -> None:
+    values = (
+        ["-0.0", "5e-324", "-1e-12", "5e-324", "0", "-0.0"],
+        ["1e30", "1e30", "-1e30", "2.2250738585072e-311", "1e30", "1e30"],
+    )
+    lines = [f"EURUSD,2026-01-05T10:0{n}:00Z,{','.join(row)},2147483647\n" for n, row in enumerate(values)]
+    upload = upload_file(gateway, BarFile(write(tmp_path / "bars.csv.gz", *lines), Timeframe.M1))
+    assert (upload.inserted, upload.rejected) == (2, 0)
+    rows = clean.execute(
+        "select float8send(open), float8send(high), float8send(low), float8send(close), float8send(vol), "
+        "float8send(vwap) from data_bars order by ts_utc"
+    ).fetchall()
+    assert rows == [tuple(struct.pack(">d", float(text)) for text in row) for row in values]
+
+
+def test_the_newest_and_oldest_times_are_stored(gateway: AggGateway, clean: psycopg.Connection, tmp_path: Path) -> None:
+    lines = [GOOD.format(n=0).replace("2026-01-05T10:00", time) for time in ("1900-01-01T00:00", "2199-12-31T23:59")]
+    upload_file(gateway, BarFile(write(tmp_path / "bars.csv.gz", *lines), Timeframe.M1))
+    years = clean.execute(
+        "select extract(year from ts_utc at time zone 'UTC')::integer from data_bars order by 1"
+    ).fetchall()
+    assert years == [(1900,), (2199,)]

@@ -9,8 +9,10 @@ from typing import Any
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-from agg_pipeline.ingest.bar_file import BarFile, Reject
+from agg_pipeline.ingest.bar_file import BarFile
 from agg_pipeline.ingest.bar_row import BarRow
+from agg_pipeline.ingest.file_options import FileOptions
+from agg_pipeline.ingest.rejects import Reject
 from agg_pipeline.market.timeframes import Timeframe
 
 HEADER = "symbol,ts_utc,open,high,low,close,volume,vwap,trade_count"
@@ -18,9 +20,11 @@ GOOD = "EURUSD,2024-03-13T00:00:00Z,10,12,9,11,5,10.5,3"
 AFTER = "EURUSD,2024-03-13T00:59:00Z,10,12,9,11,5,10.5,3"  # a valid row after the row under test; must always be read
 
 
-def read(path: Path, base: Timeframe = Timeframe.M1, rows: int = 50_000) -> tuple[list[BarRow], list[str]]:
+def read(
+    path: Path, base: Timeframe = Timeframe.M1, rows: int = 50_000, options: FileOptions | None = None
+) -> tuple[list[BarRow], list[str]]:
     rejected: list[Reject] = []
-    batches = list(BarFile(path, base).batches(rejected.append, rows))
+    batches = list(BarFile(path, base, options).batches(rejected.append, rows))
     assert all(0 < len(batch) <= rows for batch in batches)
     bars = [bar for batch in batches for bar in batch]
     assert json.loads(json.dumps(bars, allow_nan=False)) == bars

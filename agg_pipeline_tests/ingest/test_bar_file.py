@@ -8,7 +8,9 @@ from pathlib import Path
 import pyarrow as pa  # type: ignore[import-untyped]
 import pytest
 
-from agg_pipeline.ingest.bar_file import BarFile, BarFileError, Reject
+from agg_pipeline.ingest.bar_file import BarFile
+from agg_pipeline.ingest.errors import BarFileError
+from agg_pipeline.ingest.rejects import Reject
 from agg_pipeline.market.timeframes import Timeframe
 from agg_pipeline_tests.ingest.bar_files import (
     AFTER,
@@ -84,7 +86,9 @@ def test_dialects(tmp_path: Path, rewrite: Callable[[str], str], name: str) -> N
 def test_columns_that_are_not_read_are_listed(tmp_path: Path) -> None:
     path = tmp_path / "bars.csv"
     path.write_text(f"id,{HEADER},Provider\n7,{GOOD},x\n")
-    assert BarFile(path, Timeframe.M1).ignored_columns == ["id", "provider"]
+    file = BarFile(path, Timeframe.M1)
+    assert file.columns.ignored == ["id", "Provider"]
+    assert file.notes == ["columns that are not read: 'id', 'Provider'"]
     assert read(path) == ([GOOD_BAR], [])
 
 
@@ -113,12 +117,44 @@ def test_progress(tmp_path: Path, name: str) -> None:
         ("a.parquet", HEADER.encode(), "is named .parquet but is not Parquet"),
         ("a.parquet", b"PAR1 and then nothing of the kind", "is not readable as Parquet"),
         ("a.parquet", parquet_bytes(columns())[:-9], "is not readable as Parquet"),
-        ("a.csv", HEADER.encode("utf-16"), "has no readable header: line 1 is not UTF-8. Save it as CSV in UTF-8"),
+        ("a.csv", b"s\xffmbol", "has no readable header: line 1 is not UTF-8. Save it as CSV in UTF-8"),
+        ("a.csv", HEADER.encode("utf-16-le"), "holds NUL bytes: it is not text. Save it as CSV in UTF-8 or as Parquet"),
+        ("a.csv", f"{HEADER}\r{GOOD}".encode(), "ends its lines with CR alone. Save it with LF or CRLF line ends"),
         ("a.csv", b'"symbol', "has no readable header: line 1 has a quote that is not closed"),
         ("a.csv", b"x" * 70_000, "has a line 1 of over 65536 bytes"),
         ("a.csv", b"symbol,ts_utc,open,high", "has no column low, close, volume; it has 'symbol, ts_utc, open, high'"),
-        ("a.csv", HEADER.replace(",", ";").encode(), "The header must be, comma-separated, symbol,ts_utc,open,high,"),
-        ("a.csv", GOOD.encode(), "has no column symbol, ts_utc, open, high, low, close, volume"),
+        (
+            "a.csv",
+            b"symbol;ts_utc;open;high",
+            "has no column low, close, volume; it has 'symbol, ts_utc, open, high', "
+            "separated by semicolon. Name what is there with --columns low=NAME,close=NAME,volume=NAME",
+        ),
+        (
+            "a.csv",
+            HEADER.replace(",", "~").encode(),
+            "no comma, semicolon, tab, pipe separates it. The first line must "
+            "name the columns: symbol,ts_utc,open,high,low,close,volume[,vwap,trade_count], or pass --separator",
+        ),
+        (
+            "a.csv",
+            GOOD.encode(),
+            "has no column symbol, ts_utc, open, high, low, close, volume; it has 'EURUSD, 2024-03",
+        ),
+        ("a.csv", b"ts_utc,open,high,low,close,volume", "has no column symbol; it has"),
+        (
+            "a.csv",
+            b"ts_utc,open,high,low,close,volume",
+            "Pass --symbol NAME, or name the column with --columns symbol=",
+        ),
+        (
+            "a.csv",
+            b"symbol,Date,Time,open,high,low,close,volume",
+            "has 'Date' and 'Time', each of which can be ts_utc. "
+            "Say which with --columns ts=NAME, or write date and time into one column",
+        ),
+        ("a.csv", b"PK\x03\x04 and so on", "is a zip archive or an Excel workbook. Unpack it, or export it as CSV"),
+        ("a.csv.gz", gzip.compress(gzip.compress(b"")), "is gzipped twice. Unpack it"),
+        ("a.csv.zst", b"\x28\xb5\x2f\xfd and so on", "is compressed with zstd. Unpack it"),
         ("a.csv", f"{HEADER},Open".encode(), "has column open twice. Keep one of each"),
         ("a.parquet", parquet_bytes({"symbol": ["EURUSD"]}), "has no column ts_utc, open, high, low, close, volume"),
     ],
