@@ -134,6 +134,4 @@ def first_line(exc: Exception) -> str:
 
 def needs_session(exc: Exception) -> bool:
     """Whether a transaction pooler refused what only a connection with a session of its own can do."""
-    return isinstance(exc, psycopg.OperationalError | psycopg.errors.ProtocolViolation) and bool(
-        _REFUSALS_OF_A_POOLER.search(str(exc))
-    )
+    return isinstance(exc, psycopg.OperationalError) and _REFUSALS_OF_A_POOLER.search(str(exc)) is not None
