@@ -82,10 +82,8 @@ def _plan(db: Connection, table: LiteralString, now: dt.datetime) -> Plan:
             raise MigrationError(f"There is no table {table}; run `agg-pipeline migrate` first.")
         if not found[0]:
             name = sql.Identifier("public", table)
-            beyond = db.execute(
-                sql.SQL("select canonical_symbol, timeframe, ts_utc::text from {} where ts_utc >= %s limit 1").format(name),
-                [until],
-            ).fetchone()
+            query = sql.SQL("select canonical_symbol, timeframe, ts_utc::text from {} where ts_utc >= %s limit 1")
+            beyond = db.execute(query.format(name), [until]).fetchone()
             if beyond is not None:
                 raise MigrationError(
                     f"{table} has a bar from the future: {beyond[0]}/{beyond[1]} at {beyond[2]}. "

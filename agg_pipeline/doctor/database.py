@@ -48,7 +48,8 @@ def read_facts(dsn: str, *, since: dt.datetime | None = None, rows: bool = True)
             return _facts(connection, since, rows)
     except psycopg.OperationalError as exc:
         if needs_session(exc):
-            raise PermanentError("doctor", exc.sqlstate or type(exc).__name__, first_line(exc), SESSION_PORT) from None
+            code = exc.sqlstate or type(exc).__name__
+            raise PermanentError("doctor", code, first_line(exc), SESSION_PORT) from None
         if exc.sqlstate is None:
             raise TransientError(
                 "connect",
@@ -63,7 +64,8 @@ def read_facts(dsn: str, *, since: dt.datetime | None = None, rows: bool = True)
 
 def _refused(exc: psycopg.Error) -> PermanentError:
     hint = "Narrow it with --from." if exc.sqlstate == "57014" else None
-    return PermanentError("doctor", exc.sqlstate or type(exc).__name__, exc.diag.message_primary or first_line(exc), hint)
+    message = exc.diag.message_primary or first_line(exc)
+    return PermanentError("doctor", exc.sqlstate or type(exc).__name__, message, hint)
 
 
 def _facts(connection: psycopg.Connection[dict[str, Any]], since: dt.datetime | None, rows: bool) -> Facts:

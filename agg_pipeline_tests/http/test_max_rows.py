@@ -1,4 +1,4 @@
-"""PostgREST with db-max-rows = 1000, as Supabase has it: 1,100 of anything come whole, over every reader of the package."""
+"""PostgREST with db-max-rows = 1000, as Supabase has it: 1,100 of anything come whole over each of our readers."""
 
 import contextlib
 import dataclasses
@@ -25,7 +25,7 @@ BEGIN, END = at("2026-01-05T00:00"), at("2026-01-05T00:00") + dt.timedelta(minut
 NOW = at("2026-01-07T00:00")
 FIRST = Task(symbol="S0001", timeframe="5m")
 
-# S0001 has every second minute, so that each gap is a run of its own. One bar a symbol is misplaced: its 1m bar is derived.
+# S0001 has every second minute, so that each gap is a run of its own.
 FILL = f"""
 select public.agg_register_asset('S' || lpad(n::text, 4, '0'), '2026-01-05Z', '1m') from generate_series(1, {MANY}) n;
 delete from data_agg_state where timeframe not in ('5m', '1d');
@@ -136,7 +136,7 @@ def test_doctor_reads_tables_whose_api_gives_less_than_a_page(stack: Stack, data
 
 
 def test_every_function_that_returns_a_set_is_known(database: str) -> None:
-    """A new one over REST would be cut: it returns one jsonb, or it is read in pages and stands in docs/reference.md."""
+    """A new one would be cut over REST: let it return one jsonb, or read it in pages and name it in reference.md."""
     with psycopg.connect(database) as db:
         sets = scalar(
             db,

@@ -1,1 +1,1 @@
-"""Through a real PgBouncer in transaction mode, whose pool is one session: what is left in it reaches the next client."""
+"""A real PgBouncer in transaction mode with a pool of one session: what is left in it reaches the next client."""

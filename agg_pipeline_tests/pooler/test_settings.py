@@ -100,15 +100,17 @@ def test_startup_options_are_divided(options: str, settings: dict[str, str], res
 def test_connections_are_opened_in_one_place() -> None:
     """And in embedded/, which may not import it, for servers that it has started itself."""
     opens = re.compile(r"\bpsycopg\.connect\(|\bConnection\.connect\(|\bfrom psycopg import .*\bconnect\b")
-    found = [path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if opens.search(path.read_text())]
-    assert sorted(found) == ["database/connection.py", "embedded/postgres.py"]
+    found = [path for path in PACKAGE.rglob("*.py") if opens.search(path.read_text(encoding="utf-8"))]
+    names = sorted(path.relative_to(PACKAGE).as_posix() for path in found)
+    assert names == ["database/connection.py", "embedded/postgres.py"]
 
 
 def test_nothing_outlives_a_transaction() -> None:
     """In Python and in SQL: no setting of a session, no lock, no prepared statement, no channel, no temporary table."""
     words = re.compile(
         r"set_config\([^)]*\bfalse\)|pg_(try_)?advisory_(un)?lock(_shared|_all)?\(|\bset session\b|\bprepare \w+ as\b"
-        r"|\blisten \w|\bwith hold\b|execute\(\s*\"set (?!local|transaction)|create temporary table (?!\w+ on commit drop)"
+        r"|\blisten \w|\bwith hold\b|execute\(\s*\"set (?!local|transaction)"
+        r"|create temporary table (?!\w+ on commit drop)"
         r"|^set (?!local)\w|\bdiscard all\b",
         re.MULTILINE,
     )
