@@ -143,9 +143,7 @@ def _naming(table: str) -> Iterator[None]:
     try:
         yield
     except psycopg.Error as exc:
-        raise MigrationError(
-            f"{table} was not partitioned: {exc.sqlstate} {first_line(exc)}. {_remedy(exc)}"
-        ) from None
+        raise MigrationError(f"{table} was not partitioned: {exc.sqlstate} {first_line(exc)}. {_remedy(exc)}") from None
 
 
 def _remedy(exc: psycopg.Error) -> str:

@@ -1,5 +1,6 @@
 """Every command that uses a database works through a transaction pooler and leaves nothing in the pooled session."""
 
+import contextlib
 from pathlib import Path
 
 import psycopg
@@ -7,10 +8,14 @@ import pytest
 import typer
 
 from agg_pipeline.cli import app
+from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.database.migrate import migrations
+from agg_pipeline.database.transport import open_transport
+from agg_pipeline_tests.oracle import assert_equals_oracle
 from agg_pipeline_tests.pooler.conftest import Pooled, run
-from agg_pipeline_tests.pooler.pgbouncer import leaves_nothing, pgbouncer, session_state
-from agg_pipeline_tests.sql.helpers import scalar
+from agg_pipeline_tests.pooler.pgbouncer import leaves_nothing, pgbouncer
+from agg_pipeline_tests.sql.helpers import at, put, scalar
+from agg_pipeline_tests.ticking import tick_until_quiet
 
 RANGE = ("--from", "2026-01-05T09:00", "--to", "2026-01-05T10:00")
 BARS = "symbol,ts_utc,open,high,low,close,volume\nGBPUSD,2026-01-05T10:00Z,1,2,1,2,5\n"
@@ -21,10 +26,10 @@ COMMANDS = {
     ("load", "bars.csv"): "bars.csv: 1 bars inserted",
     ("calendars", "--apply"): "",
     ("calendar", "GBPUSD", "fx_24x5"): "GBPUSD",
-    ("tick", "--symbol", "GBPUSD"): "GBPUSD",
+    ("tick", "--symbol", "EURUSD"): "bars written in PROD",
     ("status", "--bars"): "EURUSD",
     ("explain", "EURUSD", "5m", "2026-01-05T09:30"): "Built, quality 2",
-    ("chart", "EURUSD", "5m", "--out", "chart.svg", *RANGE): "chart.svg: 11 bars",
+    ("chart", "EURUSD", "5m", "--out", "chart.svg", *RANGE): "chart.svg: 10 bars, 1 gaps.",
     ("gaps", "EURUSD", "5m", *RANGE): "missing",
     ("logs",): "",
     ("check", "--symbol", "EURUSD", *RANGE): "",
@@ -49,7 +54,11 @@ def test_no_command_is_left_out() -> None:
     assert {arguments[0] for arguments in COMMANDS} == known.keys() - WITHOUT
 
 
-@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+# A tick starts another Python with Dagster, which takes as long as all the others together.
+CASES = [pytest.param(it, marks=pytest.mark.nightly, id=" ".join(it)) if it[0] == "tick" else it for it in COMMANDS]
+
+
+@pytest.mark.parametrize("arguments", CASES, ids=" ".join)
 def test_a_command_works_and_leaves_nothing(
     pooled: Pooled, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -62,6 +71,14 @@ def test_a_command_works_and_leaves_nothing(
     assert done.exit_code == 0 or arguments[0] in ("check", "doctor"), done.output  # these judge what they find
     assert done.stderr == "" or arguments[0] == "load", done.output
     assert COMMANDS[arguments] in done.output
+
+
+def test_a_tick_builds_the_bars_and_leaves_nothing(pooled: Pooled) -> None:
+    with psycopg.connect(pooled.direct, autocommit=True) as db:
+        put(db, "EURUSD", "10:30", 60)
+        with leaves_nothing(pooled.url), contextlib.closing(AggGateway(open_transport(pooled.url, ""))) as gateway:
+            assert tick_until_quiet(gateway, at("11:31")) > 0
+        assert assert_equals_oracle(db)["EURUSD", "5m"] == 28
 
 
 def test_after_doctor_another_client_writes(pooled: Pooled, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,6 +101,9 @@ def test_after_doctor_another_client_writes(pooled: Pooled, monkeypatch: pytest.
 )  # fmt: skip
 def test_what_another_one_leaves_would_be_noticed(pooled: Pooled, leak: str) -> None:
     with pgbouncer(pooled.direct) as url, pytest.raises(AssertionError), leaves_nothing(url):
-        with psycopg.connect(url, autocommit=True) as careless:
-            careless.execute(leak.encode())
-        session_state(url)
+        execute(url, leak)
+
+
+def execute(url: str, statements: str) -> None:
+    with psycopg.connect(url, autocommit=True) as careless:
+        careless.execute(statements.encode())

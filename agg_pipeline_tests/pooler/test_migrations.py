@@ -3,7 +3,6 @@
 import concurrent.futures
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -85,12 +84,12 @@ def test_a_pooler_that_allows_no_transactions_is_refused_with_the_port_to_use(
 
 
 @pytest.fixture
-def hurried(empty: Pooled) -> Iterator[Pooled]:
+def hurried(empty: Pooled) -> Pooled:
     """A project whose statements may take 0.5 s."""
     migrate(empty.direct)
     with psycopg.connect(empty.direct, autocommit=True) as db:
         db.execute("alter database pooled_empty set statement_timeout = '500ms'")
-    yield empty
+    return empty
 
 
 def test_an_index_that_takes_longer_than_the_role_may_names_the_port_and_the_setting(hurried: Pooled) -> None:

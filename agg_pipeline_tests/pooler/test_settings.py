@@ -43,12 +43,13 @@ def test_a_call_has_its_settings_and_the_session_does_not(showing: Pooled, monke
     with leaves_nothing(showing.url):
         assert shown(showing.url, "timezone") == "UTC"
         assert shown(showing.url, "statement_timeout", timeout_s=10) == "8s"
-        asked = f"{showing.url}&options=-c%20lock_timeout%3D700%20--statement-timeout%3D9s%20-csearch_path%3Da%5C%20b"
+        asked = f"{showing.url}&options=-c%20lock_timeout%3D700%20--statement-timeout%3D9s%20-csearch_path%3Da,%5C%20b"
         assert shown(asked, "lock_timeout") == "700ms"
         assert shown(asked, "statement_timeout") == "9s", "the URL wins"
-        assert shown(asked, "search_path") == "a b"
-        monkeypatch.setenv("PGOPTIONS", "-c lock_timeout=800")
-        assert shown(showing.url, "lock_timeout") == "800ms"
+        assert shown(asked, "search_path") == "a, b"
+        with monkeypatch.context() as of_the_shell:
+            of_the_shell.setenv("PGOPTIONS", "-c lock_timeout=800")
+            assert shown(showing.url, "lock_timeout") == "800ms"
         with connect(asked) as db, transaction(db, snapshot=True, statement_timeout="1s"):
             assert scalar(db, "show transaction_isolation") == "repeatable read"
             assert scalar(db, "show transaction_read_only") == "on"

@@ -5,7 +5,6 @@ import datetime as dt
 import socket
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 import psycopg
 from psycopg import sql
