@@ -52,12 +52,12 @@ class PostgresTransport:
             name: Jsonb(value, dumps=_dumps) if types[name] == "jsonb" and value is not None else value
             for name, value in params.items()
         }
-        # What a pipeline sends is one transaction, settings and call, in one round trip. statement_timeout is 80 % of
+        # What a pipeline sends is one transaction: settings and call, without begin and commit. statement_timeout is 80 % of
         # the read timeout, so that the server stops first and returns its reason.
         with connection.pipeline():
             set_local(connection, timezone="UTC", statement_timeout=f"{self._timeout_s * 800:.0f}")
-            cursor = connection.execute(query, values)
-        rows = [row[0] for row in cursor.fetchall()]
+            # Fetched before the pipeline ends: its end reports a session that was terminated without the SQLSTATE.
+            rows = [row[0] for row in connection.execute(query, values).fetchall()]
         return rows if returns_set else rows[0]
 
     def _signature(self, connection: Connection, function: str) -> tuple[dict[str, str], bool]:
