@@ -52,8 +52,8 @@ class PostgresTransport:
             name: Jsonb(value, dumps=_dumps) if types[name] == "jsonb" and value is not None else value
             for name, value in params.items()
         }
-        # What a pipeline sends is one transaction: settings and call, without begin and commit. statement_timeout is 80 % of
-        # the read timeout, so that the server stops first and returns its reason.
+        # What a pipeline sends is one transaction: settings and call, without begin and commit. statement_timeout is
+        # 80 % of the read timeout, so that the server stops first and returns its reason.
         with connection.pipeline():
             set_local(connection, timezone="UTC", statement_timeout=f"{self._timeout_s * 800:.0f}")
             # Fetched before the pipeline ends: its end reports a session that was terminated without the SQLSTATE.
