@@ -35,9 +35,11 @@ TOGETHER = {
     "agg_pipeline_tests/faults/": "faults",
     "agg_pipeline_tests/predecessor/": "predecessor",
     "agg_pipeline_tests/security/": "security",
+    "agg_pipeline_tests/pooler/": "pooler",
     "agg_pipeline_tests/sql/test_sessions": "calendars",
     "agg_pipeline_tests/sql/test_expected": "calendars",
     "agg_pipeline_tests/http/test_calendars": "calendars",
+    "agg_pipeline_tests/http/test_max_rows": "max rows",
     "agg_pipeline_tests/dagster/test_calendars": "calendars",
 }
 

@@ -13,6 +13,10 @@ call all of these, over PostgREST (`POST /rest/v1/rpc/<function>`, arguments by 
 function that refuses raises an exception whose hint says what to do: AG001 the lease is lost, AG002 there is no such
 task or symbol, AG003 an argument is not valid, AG004 the task is paused or disabled.
 [architecture.md](architecture.md#glossary) explains the terms.
+
+Over PostgREST a function that `returns TABLE` or `returns SETOF`, and each table and view, is cut to `db-max-rows`
+(1,000 on Supabase) without notice; one that `returns jsonb` is not. [reference.md](reference.md#sets-over-the-rest-api)
+says how to read all of it.
 """
 _FUNCTIONS = """
 select p.proname, pg_get_function_arguments(p.oid), pg_get_function_result(p.oid), obj_description(p.oid, 'pg_proc')

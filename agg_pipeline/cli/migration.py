@@ -8,6 +8,7 @@ import typer
 from agg_pipeline.cli.app import CommandError, command, console
 from agg_pipeline.database import fingerprints
 from agg_pipeline.database.catalogue import read_catalogue
+from agg_pipeline.database.connection import connect as open_connection
 from agg_pipeline.database.migrate import migrate
 from agg_pipeline.database.migration_writer import TOPIC, draft_migration, write_migration
 from agg_pipeline.database.schemas import apply_schemas
@@ -27,7 +28,7 @@ def migration(topic: Annotated[str, typer.Argument(help="What changes, as `healt
             raise CommandError(f"supabase/schemas, {exc.__notes__[-1]}: {str(exc).strip()}") from None
         migrate(stack.dsn)
         draft = draft_migration(stack.dsn, schemas)
-        with psycopg.connect(schemas) as connection:
+        with open_connection(schemas) as connection:
             if fingerprints.save(read_catalogue(connection)):
                 console.print(f"Written: {fingerprints.PATH.name}", highlight=False)
     if not draft:

@@ -4,25 +4,28 @@ Recorded in the table that the Supabase CLI uses (supabase_migrations.schema_mig
 this command can be mixed: neither applies what the other has.
 """
 
+import contextlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 
+from agg_pipeline.database.connection import SESSION_PORT, Connection, connect, first_line, needs_session, transaction
 from agg_pipeline.database.fingerprints import PATH as FINGERPRINTS
 from agg_pipeline.database.fingerprints import load as load_fingerprints
 from agg_pipeline.database.gateway import CONTRACT
 
 MIGRATIONS = Path(__file__).parents[1] / "supabase" / "migrations"
-_LOCK = "select pg_advisory_lock(hashtextextended('agg_pipeline migrations', 0))"
-
+# Until the end of the transaction: through a pooler a lock of the session would stay with whoever gets it next.
+_LOCK = "select pg_advisory_xact_lock(hashtextextended('agg_pipeline migrations', 0))"
 
 _RECORDS = """
 create schema if not exists supabase_migrations;
 create table if not exists supabase_migrations.schema_migrations (
   version text primary key, statements text[], name text)"""
+_IS_RECORDED = "select from supabase_migrations.schema_migrations where version = %s"
 # What `create or replace` refuses with where an older file meets what a newer one has made.
 _NOT_REPLACEABLE = (psycopg.errors.InvalidFunctionDefinition, psycopg.errors.InvalidTableDefinition)
 _BUILT_ON = """
@@ -77,74 +80,102 @@ def migrate(
     folder: Path = MIGRATIONS,
     again: bool = False,
 ) -> list[Migration]:
-    """Apply what is not applied yet, one transaction per file; two deploys at once take turns.
+    """Apply what is not applied yet, one transaction per file; two deploys at once take turns, file by file.
 
     Args:
         dsn: database URL of the owner of schema public (on Supabase: the user postgres).
-        on_apply: called before each file.
+        on_apply: called before each file, in its transaction.
         again: apply all files, also those that are recorded, in one transaction: for when somebody changed functions,
             triggers or grants by hand, or ran older SQL over them.
     Returns:
-        What was applied.
+        What this call applied. Whatever another one applies at the same time is applied when this call returns, too.
     Raises:
         MigrationError: the database cannot be reached, is newer than this package, was migrated with other texts of
             these files, or a file failed. A file that failed changed nothing, and with ``again`` no file did.
     """
     files = migrations(folder)
-    try:
-        connection = psycopg.connect(dsn, autocommit=True, connect_timeout=10)
-    except psycopg.Error as exc:
-        raise MigrationError(
-            f"The database cannot be reached: {str(exc).splitlines()[0]}. Check the database URL."
-        ) from None
-    with connection:
-        connection.execute(_LOCK)  # held until the connection closes
-        connection.execute(_RECORDS)
+    with _session(dsn) as connection:
         if again:
-            _refuse_newer(connection)
-            with connection.transaction():
+            with transaction(connection):
+                connection.execute(_LOCK)
+                connection.execute(_RECORDS)
+                _refuse_newer(connection)
                 for migration in files:
-                    on_apply(migration)
-                    _apply(connection, migration, files)
+                    with _naming(migration):
+                        on_apply(migration)
+                        _apply(connection, migration, files)
                 _drop_overloads(connection, folder.parent / FINGERPRINTS.name)
             return files
-        rows = connection.execute("select version, statements from supabase_migrations.schema_migrations")
-        recorded: dict[str, list[str] | None] = dict(rows.fetchall())
+        with transaction(connection):
+            connection.execute(_LOCK)
+            connection.execute(_RECORDS)
+            rows = connection.execute("select version, statements from supabase_migrations.schema_migrations")
+            recorded: dict[str, list[str] | None] = dict(rows.fetchall())
         _refuse_changed(files, recorded)
-        pending = [migration for migration in files if migration.version not in recorded]
-        for migration in pending:
-            on_apply(migration)
-            _apply(connection, migration, files)
-    return pending
+        applied = []
+        for migration in files:
+            if migration.version in recorded:
+                continue
+            with _naming(migration), transaction(connection):
+                connection.execute(_LOCK)
+                if connection.execute(_IS_RECORDED, [migration.version]).fetchone() is not None:
+                    continue  # by another one, since we looked
+                on_apply(migration)
+                _apply(connection, migration, files)
+            applied.append(migration)
+    return applied
 
 
-def _apply(connection: psycopg.Connection, migration: Migration, files: Iterable[Migration]) -> None:
-    """Apply and record one file, or nothing of it."""
-    text = migration.path.read_text(encoding="utf-8")
+@contextlib.contextmanager
+def _session(dsn: str) -> Iterator[Connection]:
+    """A connection whose failures are raised as MigrationError."""
     try:
-        with connection.transaction():
-            try:
-                with connection.transaction():
-                    connection.execute(text.encode())
-            except _NOT_REPLACEABLE:
-                _make_way(connection, text, files)
-                connection.execute(text.encode())
-            connection.execute(
-                "insert into supabase_migrations.schema_migrations (version, statements, name) "
-                "values (%s, %s, %s) on conflict (version) do update set statements = excluded.statements",
-                [migration.version, [text], migration.topic],
-            )
+        connection = connect(dsn)
     except psycopg.Error as exc:
+        remedy = SESSION_PORT if needs_session(exc) else "Check the database URL."
+        raise MigrationError(f"The database cannot be reached: {first_line(exc)}. {remedy}") from None
+    try:
+        with connection:
+            yield connection
+    except psycopg.Error as exc:
+        remedy = SESSION_PORT if needs_session(exc) else "Mend the cause and run `agg-pipeline migrate` again."
+        raise MigrationError(f"The migration failed: {exc.sqlstate} {first_line(exc)}. {remedy}") from None
+
+
+@contextlib.contextmanager
+def _naming(migration: Migration) -> Iterator[None]:
+    """Raise failures of the driver as a MigrationError that names the file."""
+    try:
+        yield
+    except psycopg.Error as exc:
+        if needs_session(exc):
+            raise
         where = f" Hint: {exc.diag.message_hint}." if exc.diag.message_hint else ""
         if isinstance(exc, psycopg.errors.DependentObjectsStillExist):  # the hint is to drop what a user has made
             where = f" {exc.diag.message_detail}." if exc.diag.message_detail else ""
         raise MigrationError(
-            f"{migration.path.name} failed: {exc.sqlstate} {str(exc).splitlines()[0]}.{where} "
+            f"{migration.path.name} failed: {exc.sqlstate} {first_line(exc)}.{where} "
             "It changed nothing; mend the cause and run `agg-pipeline migrate` again."
         ) from None
 
 
-def _make_way(connection: psycopg.Connection, text: str, files: Iterable[Migration]) -> None:
+def _apply(connection: Connection, migration: Migration, files: Iterable[Migration]) -> None:
+    """Apply and record one file, in the transaction that is open."""
+    text = migration.path.read_text(encoding="utf-8")
+    try:
+        with connection.transaction():
+            connection.execute(text.encode())
+    except _NOT_REPLACEABLE:
+        _make_way(connection, text, files)
+        connection.execute(text.encode())
+    connection.execute(
+        "insert into supabase_migrations.schema_migrations (version, statements, name) "
+        "values (%s, %s, %s) on conflict (version) do update set statements = excluded.statements",
+        [migration.version, [text], migration.topic],
+    )
+
+
+def _make_way(connection: Connection, text: str, files: Iterable[Migration]) -> None:
     """Drop what the text of an older file cannot replace; the files after it make it again as it is now.
 
     These are the file's views and functions, but for functions of triggers, whose shape never changes, and views of
@@ -158,7 +189,7 @@ def _make_way(connection: psycopg.Connection, text: str, files: Iterable[Migrati
             connection.execute(f"drop {kind} {names}".encode())
 
 
-def _drop_overloads(connection: psycopg.Connection, of_this_version: Path) -> None:
+def _drop_overloads(connection: Connection, of_this_version: Path) -> None:
     """Drop what has the name of a function of this version and other arguments: PostgREST could not choose."""
     if not of_this_version.exists():  # migrations of somebody else
         return
@@ -201,7 +232,7 @@ def _trimmed(text: str) -> str:
     return "\n".join(text.split("\r\n")).strip().rstrip(";")
 
 
-def _refuse_newer(connection: psycopg.Connection) -> None:
+def _refuse_newer(connection: Connection) -> None:
     """Raise if the functions of the database are of a later version: older files would take them back."""
     found = connection.execute("select to_regprocedure('public.agg_contract()') is not null").fetchone()
     if found == (True,):

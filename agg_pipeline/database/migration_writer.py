@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import LiteralString
 
-import psycopg
-
 from agg_pipeline.database.catalogue import ROLES, Catalogue, Difference, Fact, differences, read_catalogue
+from agg_pipeline.database.connection import connect, set_local, transaction
 from agg_pipeline.database.migrate import MIGRATIONS, migrations
 
 TOPIC = re.compile(r"(?!fn_)[a-z][a-z0-9]*(_[a-z0-9]+)*")
@@ -68,10 +67,10 @@ class Draft:
 
 def draft_migration(before_dsn: str, after_dsn: str) -> Draft:
     """Compare the database of all migrations with that of the schemas."""
-    with psycopg.connect(before_dsn) as before, psycopg.connect(after_dsn) as after:
+    with connect(before_dsn) as before, connect(after_dsn) as after, transaction(before), transaction(after):
         has, wants = read_catalogue(before), read_catalogue(after)
         for connection in (before, after):
-            connection.execute("select set_config('search_path', '', true)")
+            set_local(connection, search_path="")
         views_on = before.execute(_VIEWS_ON).fetchall()
         empty_views: dict[str, str] = dict(after.execute(_EMPTY_VIEWS).fetchall())
         definitions = after.execute(_DEFINITIONS).fetchall()

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import psycopg
 
+from agg_pipeline.database.connection import connect, transaction
+
 SUPABASE = Path(__file__).parents[1] / "supabase"
 
 
@@ -27,7 +29,7 @@ def apply_schemas(dsn: str, supabase: Path = SUPABASE) -> None:
 
     Raises psycopg.Error with the name of the file in a note.
     """
-    with psycopg.connect(dsn) as connection:
+    with connect(dsn) as connection, transaction(connection):
         for path in schema_files(supabase):
             try:
                 connection.execute(path.read_bytes())

@@ -8,6 +8,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from agg_pipeline.database.catalogue import read_catalogue
+from agg_pipeline.database.connection import SESSION_PORT, connect, first_line, needs_session, transaction
 from agg_pipeline.database.fingerprints import fingerprints
 from agg_pipeline.database.gateway import FUNCTIONS
 from agg_pipeline.doctor import queries
@@ -40,20 +41,20 @@ def read_facts(dsn: str, *, since: dt.datetime | None = None, rows: bool = True)
         PermanentError: the user has no permission to read.
     """
     try:
-        with psycopg.connect(dsn, connect_timeout=10, row_factory=dict_row, autocommit=True) as connection:
-            connection.execute("set default_transaction_read_only = on")
-            connection.execute("select set_config('statement_timeout', %s, false)", [_STATEMENT_TIMEOUT])
-            connection.execute("set timezone = 'UTC'")
-            with connection.transaction():
-                connection.execute("set transaction isolation level repeatable read")
-                return _facts(connection, since, rows)
+        with (
+            connect(dsn, row_factory=dict_row) as connection,
+            transaction(connection, snapshot=True, statement_timeout=_STATEMENT_TIMEOUT),
+        ):
+            return _facts(connection, since, rows)
     except psycopg.OperationalError as exc:
+        if needs_session(exc):
+            code = exc.sqlstate or type(exc).__name__
+            raise PermanentError("doctor", code, first_line(exc), SESSION_PORT) from None
         if exc.sqlstate is None:
-            first = (str(exc).splitlines() or [""])[0]
             raise TransientError(
                 "connect",
                 type(exc).__name__,
-                f"the database cannot be reached: {first}",
+                f"the database cannot be reached: {first_line(exc)}",
                 "Check the address and the password, and that the server is up.",
             ) from None
         raise _refused(exc) from None
@@ -63,7 +64,8 @@ def read_facts(dsn: str, *, since: dt.datetime | None = None, rows: bool = True)
 
 def _refused(exc: psycopg.Error) -> PermanentError:
     hint = "Narrow it with --from." if exc.sqlstate == "57014" else None
-    return PermanentError("doctor", exc.sqlstate or type(exc).__name__, exc.diag.message_primary or "refused", hint)
+    message = exc.diag.message_primary or first_line(exc)
+    return PermanentError("doctor", exc.sqlstate or type(exc).__name__, message, hint)
 
 
 def _facts(connection: psycopg.Connection[dict[str, Any]], since: dt.datetime | None, rows: bool) -> Facts:

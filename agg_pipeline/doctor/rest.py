@@ -10,7 +10,7 @@ from agg_pipeline.doctor.facts import PREDECESSOR_RPCS, TABLES, Asset, Facts, Ta
 from agg_pipeline.errors import GatewayError
 from agg_pipeline.market.timeframes import Timeframe
 
-_PAGE = 1000  # rows; a hosted API cuts longer responses to this without notice
+_PAGE = 1000  # rows asked for at a time; an API cuts a longer answer to its db-max-rows without notice
 _FIRST_START = dt.datetime(2025, 7, 1, tzinfo=dt.UTC)  # start of the predecessor's tasks without column agg_start_utc
 NOT_CHECKED = (
     "which migrations are recorded",
@@ -74,13 +74,14 @@ def _is_overloaded(transport: RestTransport, function: str) -> bool:
 def _rows(
     transport: RestTransport, columns: dict[str, frozenset[str]], table: str, order: str
 ) -> Iterator[dict[str, Any]]:
+    """All rows, in pages. A short page is not the last one, for db-max-rows may be below _PAGE; an empty one is."""
     offset = 0
     while table in columns:
         page = transport.get(table, select="*", order=order, limit=str(_PAGE), offset=str(offset))
-        yield from page
-        if len(page) < _PAGE:
+        if not page:
             return
-        offset += _PAGE
+        yield from page
+        offset += len(page)
 
 
 def _task(transport: RestTransport, row: dict[str, Any], base: str | None) -> TaskFacts:

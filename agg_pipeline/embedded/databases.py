@@ -3,6 +3,8 @@
 import psycopg
 from psycopg import sql
 
+from agg_pipeline.embedded.postgres import connect
+
 _ROLES = sql.SQL("anon, authenticated, service_role")  # made by roles.sql, once per server
 
 
@@ -12,10 +14,10 @@ def create_database(dsn: str, name: str) -> str:
     Args:
         dsn: URL of any database of the server, as superuser.
     """
-    with psycopg.connect(dsn, autocommit=True) as server:
+    with connect(dsn) as server:
         server.execute(sql.SQL("create database {} template template0").format(sql.Identifier(name)))
     own = psycopg.conninfo.make_conninfo(dsn, dbname=name, options="-c timezone=UTC")
-    with psycopg.connect(own, autocommit=True) as connection:
+    with connect(own) as connection:
         for kind in ("tables", "sequences", "functions"):
             grant = sql.SQL("alter default privileges in schema public grant all on {} to {}")
             connection.execute(grant.format(sql.SQL(kind), _ROLES))

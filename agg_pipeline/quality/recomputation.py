@@ -24,7 +24,7 @@ _WINDOW = ["canonical_symbol", "ts_utc"]
 DIFFERENCE_COLUMNS = [*KEY, "problem", "field", "expected", "actual", "by"]
 
 RELATIVE_TOLERANCE = 1e-12  # of vwap and fractional volumes: the order of addition changes the last bits of a sum
-_TIMES = [pd.Timestamp(dt.datetime(year, 1, 1, tzinfo=dt.UTC)) for year in (FIRST_YEAR, LAST_YEAR + 1)]
+_FIRST, _END = (pd.Timestamp(dt.datetime(year, 1, 1, tzinfo=dt.UTC)) for year in (FIRST_YEAR, LAST_YEAR + 1))
 _ALL_WHOLE_FROM = 2.0**52  # floats from here on are whole, even if the terms of a sum were fractional
 
 
@@ -171,7 +171,7 @@ def is_valid(bars: pd.DataFrame, timeframe: Timeframe, *, is_raw: bool) -> pd.Se
         is_raw: whether the rows were ingested; only these are held to the bounds of volume, vwap and trade count. Sums
             and means of them may lie a little outside.
     """
-    valid = bars["ts_utc"].between(*_TIMES, inclusive="left") & (
+    valid = bars["ts_utc"].between(_FIRST, _END, inclusive="left") & (
         bars["ts_utc"] == window_starts(bars["ts_utc"], timeframe)
     )
     for price in PRICES:  # a high below the low is found by open and close; NaN is between nothing

@@ -5,14 +5,12 @@ import datetime as dt
 import socket
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
-from psycopg.rows import tuple_row
 from psycopg.types.json import Jsonb
 
+from agg_pipeline.database.connection import SESSION_PORT, Connection, connect, first_line, needs_session, set_local
 from agg_pipeline.errors import GatewayError, PermanentError, TransientError, error_for
 
 
@@ -21,7 +19,7 @@ class PostgresTransport:
 
     def __init__(self, dsn: str, *, timeout_s: float) -> None:
         self._dsn, self._timeout_s = dsn, timeout_s
-        self._connection: psycopg.Connection[Any] | None = None
+        self._connection: Connection | None = None
         self._signatures: dict[str, tuple[dict[str, str], bool]] = {}
         self._lock = threading.Lock()
 
@@ -34,34 +32,12 @@ class PostgresTransport:
             except (psycopg.Error, TimeoutError, TypeError, ValueError) as exc:
                 raise self._failed(function, exc) from None  # the driver's text contains rows and parts of a bad URL
 
-    def _connected(self) -> psycopg.Connection[Any]:
+    def _connected(self) -> Connection:
         if self._connection is None or self._connection.closed:
-            self._connection = psycopg.connect(
-                self._dsn, autocommit=True, row_factory=tuple_row, **self._connection_settings()
-            )
+            self._connection = connect(self._dsn, timeout_s=self._timeout_s)
         return self._connection
 
-    def _connection_settings(self) -> dict[str, Any]:
-        """Connection parameters; those in the database URL take precedence.
-
-        statement_timeout is 80 % of the read timeout, so that the server stops first and returns its reason. Keepalives
-        detect a connection that broke while idle, within 60 s.
-        """
-        given = conninfo_to_dict(self._dsn)
-        if "@" in str(given.get("host") or "")[1:]:  # an @ in first place denotes an abstract socket
-            raise ValueError("the host contains @: a special character of the password is not escaped")
-        settings = {
-            "connect_timeout": max(2, min(10, round(self._timeout_s))),  # 2 s is the least that libpq accepts
-            "keepalives_idle": 30,
-            "keepalives_interval": 10,
-            "keepalives_count": 3,
-        }
-        options = f"-c timezone=UTC -c statement_timeout={self._timeout_s * 800:.0f}"
-        return {name: value for name, value in settings.items() if name not in given} | {
-            "options": f"{options} {given.get('options') or ''}".strip()
-        }
-
-    def _call(self, connection: psycopg.Connection[Any], function: str, params: dict[str, object]) -> object:
+    def _call(self, connection: Connection, function: str, params: dict[str, object]) -> object:
         types, returns_set = self._signature(connection, function)
         if unknown := sorted(set(params) - set(types)):
             raise PermanentError(function, "PGRST202", f"it has no parameter {', '.join(unknown)}")
@@ -76,10 +52,15 @@ class PostgresTransport:
             name: Jsonb(value, dumps=_dumps) if types[name] == "jsonb" and value is not None else value
             for name, value in params.items()
         }
-        rows = [row[0] for row in connection.execute(query, values).fetchall()]
+        # What a pipeline sends is one transaction: settings and call, without begin and commit. statement_timeout is
+        # 80 % of the read timeout, so that the server stops first and returns its reason.
+        with connection.pipeline():
+            set_local(connection, timezone="UTC", statement_timeout=f"{self._timeout_s * 800:.0f}")
+            # Fetched before the pipeline ends: its end reports a session that was terminated without the SQLSTATE.
+            rows = [row[0] for row in connection.execute(query, values).fetchall()]
         return rows if returns_set else rows[0]
 
-    def _signature(self, connection: psycopg.Connection[Any], function: str) -> tuple[dict[str, str], bool]:
+    def _signature(self, connection: Connection, function: str) -> tuple[dict[str, str], bool]:
         """Types of the parameters by name, and whether the function returns a set. PostgREST reads the same."""
         if function not in self._signatures:
             found = connection.execute(
@@ -100,14 +81,16 @@ class PostgresTransport:
 
     def _failed(self, function: str, exc: Exception) -> GatewayError:
         if isinstance(exc, psycopg.Error) and exc.sqlstate is not None:
-            text = exc.diag.message_primary or _first_line(exc)
+            text = exc.diag.message_primary or first_line(exc)
             return error_for(function, exc.sqlstate, text, hint=exc.diag.message_hint)
         kind = type(exc).__name__
+        if needs_session(exc):
+            return PermanentError(function, kind, f"the pooler refuses: {first_line(exc)}", SESSION_PORT)
         if isinstance(exc, (psycopg.OperationalError, TimeoutError)):  # refused, host unknown, connection lost
             return TransientError(
                 function,
                 kind,
-                f"no answer from the database: {_first_line(exc)}",
+                f"no answer from the database: {first_line(exc)}",
                 "Check the address and the password, and that the server is up.",
             )
         if self._connection is None:
@@ -117,7 +100,7 @@ class PostgresTransport:
                 "the database URL cannot be read",
                 "Write it as postgresql://user:password@host:5432/database, special characters of the password as %xx.",
             )
-        return PermanentError(function, kind, f"the call cannot be sent: {_first_line(exc)}")
+        return PermanentError(function, kind, f"the call cannot be sent: {first_line(exc)}")
 
     def functions(self) -> frozenset[str]:
         with self._lock:
@@ -137,7 +120,7 @@ class PostgresTransport:
 
 
 @contextlib.contextmanager
-def _time_limit(connection: psycopg.Connection[Any], seconds: float) -> Iterator[None]:
+def _time_limit(connection: Connection, seconds: float) -> Iterator[None]:
     """Raise TimeoutError and close the connection if the server has not answered within ``seconds``.
 
     libpq has no read timeout, and a cancel request does not reach a server that is unreachable. So a timer shuts the
@@ -166,10 +149,6 @@ def _time_limit(connection: psycopg.Connection[Any], seconds: float) -> Iterator
         duplicate.close()
         if has_expired.is_set():
             connection.close()
-
-
-def _first_line(exc: Exception) -> str:
-    return (str(exc).splitlines() or [type(exc).__name__])[0]
 
 
 def _dumps(value: object) -> str:
