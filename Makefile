@@ -103,7 +103,7 @@ nightly: $(STAMP) ## Run the long tests: every mutation and fault, hundreds of r
 faults: $(STAMP) ## Inject every fault and write docs/reliability.md
 	@mkdir -p docs
 	AGG_FAULTS=$(or $(AGG_FAULTS),2) AGG_FAULT_TABLE=docs/reliability.md $(BIN)/python -m pytest -m 'not bench' \
-		agg_pipeline_tests/faults $(ARGS)
+		agg_pipeline_tests/faults agg_pipeline_tests/sql/test_isolation.py $(ARGS)
 
 # Compares a database of all migrations with one of agg_pipeline/supabase/schemas; docs/database.md has the steps.
 migration: $(STAMP) ## Write the migration for what changed in supabase/schemas (NAME=topic)

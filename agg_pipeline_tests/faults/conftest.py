@@ -13,7 +13,7 @@ from agg_pipeline.database.migrate import migrate
 from agg_pipeline.database.transport import retries
 from agg_pipeline.embedded import Stack, started
 from agg_pipeline_tests.faults.proxy import Proxy
-from agg_pipeline_tests.faults.table import Row, page, table
+from agg_pipeline_tests.faults.table import PLANTS, Row, page, table
 from agg_pipeline_tests.faults.world import World
 
 FAULTS = int(os.environ.get("AGG_FAULTS", "1"))
@@ -31,7 +31,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
     terminalreporter.write_line(table(found))
     if (path := os.environ.get("AGG_FAULT_TABLE")) and exitstatus == 0:
         today = dt.datetime.now(dt.UTC).date()
-        Path(path).write_text(page(found, today=today, pauses=FAULTS > 1), encoding="utf-8")
+        text = page(found, config.stash.get(PLANTS, {}), today=today, pauses=FAULTS > 1)
+        Path(path).write_text(text, encoding="utf-8")
 
 
 def retry_without_pauses(monkeypatch: pytest.MonkeyPatch, attempts: int) -> None:

@@ -11,10 +11,13 @@ import pytest
 from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.database.models.base import Task
 from agg_pipeline.database.models.tasks import Lease
+from agg_pipeline.database.rebuilding import rebuild_steps
 from agg_pipeline.database.transport import open_transport
 from agg_pipeline.embedded import Stack
 from agg_pipeline.errors import TransientError
 from agg_pipeline_tests.http.test_gateway import BEGIN, NOW, bars
+from agg_pipeline_tests.oracle import assert_equals_oracle
+from agg_pipeline_tests.sql.helpers import settle
 
 SYMBOLS = ["AAA", "BBB", "CCC", "DDD", "EEE"]
 SLOW = """
@@ -126,3 +129,30 @@ def test_a_single_task_with_a_locked_row_is_retried_then_raised(
     assert len(caplog.records) == 3
     [result] = impatient.catch_up(held, now=NOW, max_windows=12, version=1)
     assert result.bars_created == 12
+
+
+def test_a_statement_timeout_halves_the_range_of_a_rebuild_and_of_a_search_for_damage(
+    impatient: AggGateway, clean: psycopg.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    four_days = [BEGIN + n * dt.timedelta(days=1) for n in range(5)]
+    impatient.register_asset("AAA", start=BEGIN, base_timeframe="5m")
+    clean.execute(
+        """insert into data_bars (canonical_symbol, timeframe, ts_utc, open, high, low, close, vol, source)
+           select 'AAA', '5m', %s + m * interval '5 minutes', 1, 1 + m, 1, 1, 1, 't' from generate_series(0, 1151) m""",
+        [BEGIN],
+    )
+    settle(clean, four_days[4] + dt.timedelta(days=1))
+    hourly = Task(symbol="AAA", timeframe="1h")
+    clean.execute("update derived_data_bars set high = high + 1 where timeframe = '1h'")
+    assert impatient.find_damage(hourly, four_days[0], four_days[4]).kinds == {"different": 96}
+
+    clean.execute(SLOW % 0.01)  # 24 + 6 + 1 bars a day: a day takes 0.31 s
+    first = impatient.rebuild(hourly, four_days[0], four_days[4], dry_run=False)
+    assert (first.has_more, first.next_from_utc) == (True, four_days[1])
+    list(rebuild_steps(impatient, hourly, four_days[1], four_days[4], dry_run=False))
+    assert [record.getMessage().partition(" Trying ")[2] for record in caplog.records][:2] == [
+        f"AAA/1h until {day}." for day in (four_days[2], four_days[1])
+    ]
+    clean.execute(FAST)
+    settle(clean, four_days[4] + dt.timedelta(days=1))
+    assert assert_equals_oracle(clean)["AAA", "1h"] == 96

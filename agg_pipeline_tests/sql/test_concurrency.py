@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from agg_pipeline.database.migrate import migrate
 from agg_pipeline.embedded import Stack
@@ -207,3 +208,31 @@ def test_two_aggregators_of_different_levels_do_not_block_each_other_for_ever(
         assert catch_up(clean, "EURUSD", first, "11:00")["bars_created"] == 0
         child.commit()
     assert catch_up(clean, "EURUSD", first, "11:00")["bars_created"] == 60 // MINUTES[first]
+
+
+def test_writers_of_the_same_rows_do_not_deadlock(live: str) -> None:
+    """Four loads of the same bars, each in another order. Written so, two of them wait for each other for ever."""
+    with psycopg.connect(live, autocommit=True) as db:
+        register(db, "EURUSD", "BTCUSD")
+    bars = [
+        {"canonical_symbol": symbol, "ts_utc": (BEGIN + n * dt.timedelta(minutes=1)).isoformat(), "open": 1, "high": 2,
+         "low": 1, "close": 1}
+        for symbol in ("EURUSD", "BTCUSD")
+        for n in range(1500)
+    ]  # fmt: skip
+    abreast = threading.Barrier(4)
+
+    def write(n: int) -> None:
+        order = random.Random(n)
+        with psycopg.connect(live, autocommit=True) as db:
+            for close in range(3):
+                mine = [row | {"close": 1 + (n + close) % 2} for row in bars]
+                mine.sort(key=lambda row: row["ts_utc"], reverse=bool(n % 2)) if n < 2 else order.shuffle(mine)
+                abreast.wait(60)
+                scalar(db, "select agg_load_bars(%s)", [Jsonb(mine)])
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for written in [pool.submit(write, n) for n in range(4)]:
+            written.result(timeout=120)
+    with psycopg.connect(live, autocommit=True) as db:
+        assert scalar(db, "select count(*) from data_bars") == len(bars)

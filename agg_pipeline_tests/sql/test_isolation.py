@@ -1,17 +1,19 @@
 """What one symbol brings costs that symbol: each plant in each phase, with nineteen symbols beside it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
+from agg_pipeline_tests.faults.table import PLANTS
 from agg_pipeline_tests.oracle import assert_equals_oracle
 from agg_pipeline_tests.sql.helpers import (
     Row,
     alter_task,
     at,
     batch,
+    edited_schema,
     put,
     refused,
     register,
@@ -23,13 +25,15 @@ from agg_pipeline_tests.sql.helpers import (
     tick,
 )
 
+Matrix = Callable[[str, Mapping[tuple[str, str], Row]], None]
+
 BAD = "S07"
 GOOD = [f"S{n:02d}" for n in range(20) if n != 7]
 NOON = "2026-01-05T12:00"
 LATER = "12:20"  # past the deadline of all windows until noon
 
 
-def raising(table: str, when: str) -> str:
+def raising(table: str, event: str, condition: str = "true") -> str:
     """A user's trigger that raises for one symbol."""
     return f"""
         create function public.of_the_user() returns trigger language plpgsql as $$
@@ -37,12 +41,15 @@ def raising(table: str, when: str) -> str:
           if new.canonical_symbol = '{BAD}' then raise exception 'the user forbids it'; end if;
           return new;
         end $$;
-        create trigger of_the_user before {when} on public.{table} for each row execute function public.of_the_user()"""
+        create trigger of_the_user before {event} on public.{table} for each row when ({condition})
+          execute function public.of_the_user()"""
 
 
 UNDO_TRIGGER = "drop function public.of_the_user() cascade"
 CURSOR = f"update data_agg_state set last_agg_bar_ts_utc = %s where canonical_symbol = '{BAD}' and timeframe = '5m'"
 UNDO_CURSOR = CURSOR.replace("%s", "null")
+
+LIVE = "where b.deleted_at is null"
 
 # What is planted, and how it is taken away; before the tasks are created, or after the first bars were built.
 BEFORE = {
@@ -51,6 +58,23 @@ BEFORE = {
 }
 AFTER = {
     "a trigger on data_agg_state, update": (raising("data_agg_state", "update"), UNDO_TRIGGER),
+    "a trigger on data_agg_state, when the cursor moves": (
+        raising("data_agg_state", "update", "old.last_agg_bar_ts_utc is distinct from new.last_agg_bar_ts_utc"),
+        UNDO_TRIGGER,
+    ),
+    "a trigger on data_agg_state, when a run ends": (
+        raising("data_agg_state", "update", "old.status = 'running' and new.status = 'idle'"),
+        UNDO_TRIGGER,
+    ),
+    "raw rows that cannot be read": (
+        edited_schema(
+            "source_bars",
+            LIVE,
+            f"""{LIVE}
+           and (b.canonical_symbol <> '{BAD}' or 1 / (b.ts_utc < '2026-01-05 10:00Z')::integer > 0)""",
+        ),
+        edited_schema("source_bars", LIVE, LIVE),
+    ),
     "a trigger on derived_data_bars": (raising("derived_data_bars", "insert or update"), UNDO_TRIGGER),
     "a check constraint on derived_data_bars": (
         f"""alter table derived_data_bars add constraint of_the_user
@@ -109,6 +133,18 @@ def health(db: psycopg.Connection, now: str) -> dict[tuple[str, str], Row]:
     return {key(row): row for row in scalar(db, "select agg_health(null, %s)", [at(now)])}
 
 
+@pytest.fixture
+def matrix(request: pytest.FixtureRequest) -> Matrix:
+    """Notes for docs/reliability.md in which phases a plant was met."""
+    rows_of_page = request.config.stash.setdefault(PLANTS, {})
+
+    def note(plant: str, errors: Mapping[tuple[str, str], Row]) -> None:
+        met = rows_of_page.setdefault(plant, {})
+        met |= {error["message"].partition(" of ")[0]: error["sqlstate"] for error in errors.values()}
+
+    return note
+
+
 def assert_only_it_failed(db: psycopg.Connection, errors: Mapping[tuple[str, str], Row], now: str) -> None:
     assert errors, "the plant did nothing"
     assert {symbol for symbol, _ in errors} == {BAD}
@@ -131,13 +167,15 @@ def assert_good_ones_equal_the_oracle(db: psycopg.Connection, bars: int) -> None
 
 
 @pytest.mark.parametrize("plant", BEFORE)
-def test_a_plant_that_is_there_first_costs_its_symbol_only(db: psycopg.Connection, plant: str) -> None:
+def test_a_plant_that_is_there_first_costs_its_symbol_only(db: psycopg.Connection, matrix: Matrix, plant: str) -> None:
     sow, weed = BEFORE[plant]
     db.execute("insert into core_asset_registry_all (canonical_symbol) select unnest(%s::text[])", [[BAD, *GOOD]])
     for symbol in (BAD, *GOOD):
         put(db, symbol, "08:00", 120)
     db.execute(sow)  # type: ignore[arg-type]
-    assert_only_it_failed(db, broken_tick(db, LATER), LATER)
+    errors = broken_tick(db, LATER)
+    matrix(plant, errors)
+    assert_only_it_failed(db, errors, LATER)
     assert_good_ones_equal_the_oracle(db, 24)
     db.execute(weed)  # type: ignore[arg-type]
     db.execute("update data_agg_state set next_run_at = null, status = 'idle'")
@@ -147,16 +185,20 @@ def test_a_plant_that_is_there_first_costs_its_symbol_only(db: psycopg.Connectio
 
 
 @pytest.mark.parametrize("plant", AFTER)
-def test_a_plant_costs_its_symbol_only(symbols: psycopg.Connection, plant: str) -> None:
+def test_a_plant_costs_its_symbol_only(symbols: psycopg.Connection, matrix: Matrix, plant: str) -> None:
     db = symbols
     sow, weed = AFTER[plant]
     tick(db, "10:00:30")
     for symbol in (BAD, *GOOD):
         put(db, symbol, "10:00", 60)
     db.execute(sow)  # type: ignore[arg-type]
-    assert_only_it_failed(db, broken_tick(db, LATER), LATER)
-    assert_good_ones_equal_the_oracle(db, 36)
-    assert_only_it_failed(db, broken_tick(db, "13:30"), "13:30")
+    for now in (LATER, "13:30"):
+        errors = broken_tick(db, now)
+        matrix(plant, errors)
+        assert_only_it_failed(db, errors, now)
+        assert_good_ones_equal_the_oracle(db, 36)
+    seen = [row for row in health(db, "13:30").values() if "health of" in (row["reason"] or "")]
+    matrix(plant, {key(row): {"message": "health of", "sqlstate": row["reason"].split("(")[1][:5]} for row in seen})
 
     db.execute(weed)  # type: ignore[arg-type]
     db.execute("update data_agg_state set next_run_at = null, status = 'idle'")
@@ -166,13 +208,14 @@ def test_a_plant_costs_its_symbol_only(symbols: psycopg.Connection, plant: str) 
     assert health(db, "23:00")[BAD, "5m"]["hard_fail_streak"] == 0
 
 
-def test_a_lease_that_cannot_be_taken_back_keeps_no_other(symbols: psycopg.Connection) -> None:
+def test_a_lease_that_cannot_be_taken_back_keeps_no_other(symbols: psycopg.Connection, matrix: Matrix) -> None:
     db = symbols
     tasks = [task(symbol, "5m") for symbol in (BAD, *GOOD)]
     batch(db, "agg_start_batch", tasks, p_now_utc=at("10:00"), p_owner="dead", p_lease_seconds=60)
     db.execute(raising("data_agg_state", "update"))  # type: ignore[arg-type]
     answer = scalar(db, "select agg_due_tasks('PROD', %s, null)", [at("11:00")])
     assert [(key(one), one["error"]["sqlstate"]) for one in answer["failed"]] == [((BAD, "5m"), "P0001")]
+    matrix("a trigger on data_agg_state, update", {key(one): one["error"] for one in answer["failed"]})
     assert answer["failed"][0]["error"]["message"] == f"recovery of {BAD}/5m failed: the user forbids it"
     assert {state(db, symbol, "5m")["status"] for symbol in GOOD} == {"idle"}
     assert health(db, "11:00")[BAD, "5m"]["state"] == "failed"
@@ -210,13 +253,14 @@ def test_two_volumes_that_add_up_to_infinity_are_out_of_range(symbols: psycopg.C
     assert {one["reason"] for one in window["raw"]["rejected"]} == {"out of range"}
 
 
-def test_a_load_costs_the_symbol_that_the_database_refuses(symbols: psycopg.Connection) -> None:
+def test_a_load_costs_the_symbol_that_the_database_refuses(symbols: psycopg.Connection, matrix: Matrix) -> None:
     db = symbols
     db.execute(raising("data_bars", "insert or update"))  # type: ignore[arg-type]
     bars = [{"canonical_symbol": s, "ts_utc": "2026-01-05T10:00Z", "open": 1, "high": 1, "low": 1, "close": 1, "vol": 1}
             for s in (BAD, *GOOD)]  # fmt: skip
     answer = scalar(db, "select agg_load_bars(%s)", [Jsonb(bars)])
     (fault,) = answer.pop("failed")
+    matrix("a trigger on data_bars", {(BAD, "1m"): fault["error"]})
     assert answer == {"inserted": 19, "updated": 0, "unchanged": 0, "failed_bars": 1}
     assert (fault["canonical_symbol"], fault["error"]["message"]) == (BAD, f"load of {BAD} failed: the user forbids it")
     with refused(db, "P0001", "the user forbids it"):
@@ -267,3 +311,19 @@ def test_both_forms_of_the_due_tasks_say_the_same(symbols: psycopg.Connection) -
     assert one_value["failed"] == []
     assert [key(one) for one in one_value["tasks"]] == [key(row) for row in set_of_rows]
     assert len(set_of_rows) == 30
+
+
+def test_what_asks_for_one_task_names_it_and_answers_for_all_others(symbols: psycopg.Connection) -> None:
+    db = symbols
+    settle(db, NOON)
+    alter_task(db, BAD, "5m", last_agg_bar_ts_utc="infinity")
+    for call in (
+        "select count(*) from agg_gaps(%s, '5m', %s, %s)",
+        "select agg_find_damage(%s, '5m', %s, %s)",
+        "select agg_rebuild_range(%s, '5m', %s, %s)",
+    ):
+        with refused(db, "AG003", f"reading of {BAD}/5m failed", hint="agg-pipeline repair"):
+            scalar(db, call, [BAD, at("08:00"), at("10:00")])
+        assert scalar(db, call, [GOOD[0], at("08:00"), at("10:00")]) is not None
+    page = scalar(db, "select agg_bars_page(%s, %s, %s)", [BAD, at("08:00"), at("10:00")])
+    assert "5m" not in {one["timeframe"] for one in page["tasks"]}

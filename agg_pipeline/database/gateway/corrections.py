@@ -1,11 +1,18 @@
 """Calls that find and correct wrong bars and cursors."""
 
 import datetime as dt
+import logging
 from collections.abc import Sequence
+from typing import TypeVar
 
 from agg_pipeline.database.gateway.calls import Calls
 from agg_pipeline.database.models.base import Task
 from agg_pipeline.database.models.rebuild import BadCursor, Damage, RebuildResult
+from agg_pipeline.errors import TransientError
+from agg_pipeline.market.timeframes import Timeframe, window_start
+
+log = logging.getLogger(__name__)
+P = TypeVar("P", RebuildResult, Damage)
 
 
 class CorrectionCalls(Calls):
@@ -15,27 +22,36 @@ class CorrectionCalls(Calls):
         self, task: Task, begin: dt.datetime, end: dt.datetime, *, dry_run: bool, version: int | None = None
     ) -> RebuildResult:
         """Rebuild at most 5000 built windows and those above them; ``dry_run`` only reports (agg_rebuild_range)."""
-        return self._call(
-            "agg_rebuild_range",
-            RebuildResult,
-            p_symbol=task.symbol,
-            p_tf=task.timeframe,
-            p_from_utc=begin,
-            p_to_utc=end,
-            p_dry_run=dry_run,
-            p_derivation_version=version,
+        return self._in_time(
+            "agg_rebuild_range", RebuildResult, task, begin, end, p_dry_run=dry_run, p_derivation_version=version
         )
 
     def find_damage(self, task: Task, begin: dt.datetime, end: dt.datetime) -> Damage:
         """Find built windows whose bar differs from a recomputation, at most 5000 a call (agg_find_damage)."""
-        return self._call(
-            "agg_find_damage",
-            Damage,
-            p_symbol=task.symbol,
-            p_tf=task.timeframe,
-            p_from_utc=begin,
-            p_to_utc=end,
-        )
+        return self._in_time("agg_find_damage", Damage, task, begin, end)
+
+    def _in_time(
+        self, function: str, returns: type[P], task: Task, begin: dt.datetime, end: dt.datetime, **params: object
+    ) -> P:
+        """Call with the range or, after a statement timeout, with its first half, down to a day; the rest is left."""
+        stop = end
+        while True:
+            try:
+                part = self._call(
+                    function, returns, left_to_caller={"57014"}, p_symbol=task.symbol, p_tf=task.timeframe,
+                    p_from_utc=begin, p_to_utc=stop, **params,
+                )  # fmt: skip
+            except TransientError as exc:
+                # Whole days, so that no window is built in two halves.
+                half = window_start(begin + (stop - begin) / 2, Timeframe.D1)
+                if exc.code != "57014" or half <= begin:
+                    raise
+                log.warning("%s Trying %s until %s.", exc, task, half)
+                stop = half
+                continue
+            if stop == end or part.has_more:
+                return part
+            return part.model_copy(update={"has_more": True, "next_from_utc": stop})
 
     def repair_cursors(
         self, symbols: Sequence[str] | None = None, *, dry_run: bool, now: dt.datetime | None = None

@@ -16,6 +16,6 @@ returns setof public.derived_data_bars language sql stable security definer set 
    order by ts_utc
 $$;
 comment on function public.bars_as_of(text, text, timestamptz, timestamptz, timestamptz) is
-  'Rows of derived_data_bars with ts_utc in [p_from_utc, p_to_utc) as they were at p_as_of_utc: at most one a bar, by time.';
+  'Rows of derived_data_bars with ts_utc in [p_from_utc, p_to_utc) as they were at p_as_of_utc: at most one a bar, by time. A set: a hosted REST API cuts it at 1,000 rows.';
 revoke execute on function public.bars_as_of(text, text, timestamptz, timestamptz, timestamptz) from public, anon, authenticated;
 grant execute on function public.bars_as_of(text, text, timestamptz, timestamptz, timestamptz) to service_role;

@@ -64,7 +64,7 @@ begin
    order by 1;
 end $$;
 comment on function public.agg_gaps(text, text, timestamptz, timestamptz, timestamptz) is
-  'Runs of absent source bars of a task: closed (none was expected), quiet (the asset is_sparse) or missing, with the number of bars that were expected; to_utc is not part of the run. AG002: no such task, AG003: no range.';
+  'Runs of absent source bars of a task: closed (none was expected), quiet (the asset is_sparse) or missing, with the number of bars that were expected; to_utc is not part of the run. A set: a hosted REST API cuts it at 1,000 rows; agg_gap_report is not cut. AG002: no such task, AG003: no range.';
 revoke execute on function public.agg_gaps(text, text, timestamptz, timestamptz, timestamptz) from public, anon, authenticated;
 grant execute on function public.agg_gaps(text, text, timestamptz, timestamptz, timestamptz) to service_role;
 
