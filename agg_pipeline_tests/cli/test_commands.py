@@ -86,7 +86,7 @@ def test_bars_that_are_built_cannot_be_loaded() -> None:
         (("--separator", "xx"), "--separator 'xx' cannot separate fields"),
         (("--timezone", "Mars"), "--timezone 'Mars' is no time zone"),
         (("--columns", "when=Date"), "--columns 'when=Date' names no column"),
-        (("--symbol", " "), "--symbol: symbol ' ' is empty"),
+        (("--symbol", " "), "symbol ' ' begins or ends with a blank"),
     ],
 )
 def test_an_option_of_load_that_cannot_be_is_one_line(option: tuple[str, str], said: str) -> None:
