@@ -12,7 +12,6 @@ from typer.testing import CliRunner, Result
 from agg_pipeline.cli import app
 from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.embedded import Stack
-from agg_pipeline.errors import PermanentError
 from agg_pipeline.ingest.bar_file import BarFile
 from agg_pipeline.ingest.rejects import Reject
 from agg_pipeline.ingest.upload import upload_file
@@ -117,8 +116,9 @@ def test_bars_of_another_base_timeframe_are_refused(
     """An asset has one base timeframe: its 1m and 5m bars could contradict each other."""
     path = write(tmp_path / "bars.csv.gz", GOOD.format(n=0))
     upload_file(one_gateway, BarFile(path, Timeframe.M1))
-    with pytest.raises(PermanentError, match="registered with base timeframe 1m, not 5m"):
-        upload_file(one_gateway, BarFile(path, Timeframe.M5))
+    upload = upload_file(one_gateway, BarFile(path, Timeframe.M5))
+    assert (upload.stored, upload.rejected) == (0, 1)
+    assert "registered with base timeframe 1m, not 5m" in upload.refused["EURUSD"]
 
 
 def test_rows_that_share_a_cause_are_one_line(database: psycopg.Connection, tmp_path: Path) -> None:
@@ -192,15 +192,30 @@ def test_exit_codes(database: psycopg.Connection, tmp_path: Path) -> None:
     load(whole, str(whole), code=0)
 
 
-def test_a_symbol_with_another_base_timeframe_does_not_stop_the_other_files(
+def test_symbols_that_the_database_refuses_cost_their_own_rows(
     database: psycopg.Connection, one_gateway: AggGateway, tmp_path: Path
 ) -> None:
+    """One by its registration, one by a trigger of the user, beside and without rows of others in the batch."""
     one_gateway.register_asset("EURUSD", start=dt.datetime(2026, 1, 5, tzinfo=dt.UTC), base_timeframe="5m")
-    path = write(tmp_path / "eurusd.csv.gz", GOOD.format(n=0))
-    other = write(tmp_path / "other.csv.gz", GOOD.format(n=0).replace("EURUSD", "OTHER"))
-    printed = load(path, str(other), code=1)
+    database.execute(
+        """create function of_the_user() returns trigger language plpgsql as $$
+             begin
+               if new.canonical_symbol = 'NEVER' then raise exception 'the user forbids it'; end if;
+               return new;
+             end $$;
+           create trigger of_the_user before insert on data_bars for each row execute function of_the_user()"""
+    )
+    try:
+        mixed = [GOOD.format(n=0).replace("EURUSD", symbol) for symbol in ("EURUSD", "NEVER", "OTHER")]
+        alone = write(tmp_path / "alone.csv.gz", mixed[1])
+        printed = load(write(tmp_path / "bars.csv.gz", *mixed), str(alone), code=1)
+    finally:
+        database.execute("drop function of_the_user() cascade")
+    assert "EURUSD: the database refused its bars" in printed.stderr
     assert "registered with base timeframe 5m, not 1m" in printed.stderr
-    assert "eurusd.csv.gz: not loaded to its end; nothing of it is stored." in printed.stderr
+    assert printed.stderr.count("NEVER: the database refused its bars") == 2
+    assert printed.stderr.count("the user forbids it") == 2
+    assert "bars.csv.gz: 1 bars inserted, 0 updated, 0 unchanged, 2 rows rejected" in printed.stdout
     assert stored(database) == ["10:00"]
 
 

@@ -40,7 +40,8 @@ def loading(stack: Stack, *files: str) -> Iterator[subprocess.Popen[str]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        # A worker of the tests ignores one, and a test before this one may have ignored the other.
+        preexec_fn=lambda: [signal.signal(signum, signal.SIG_DFL) for signum in (signal.SIGINT, signal.SIGTERM)],
     )
     with process:
         try:

@@ -76,7 +76,9 @@ with recursive candidate as materialized (
           -- Before its first window nothing is built that could be touched.
           or (d.touched_utc < p.cursor_utc and p.first_window < p.cursor_utc))
 )
-select c.canonical_symbol, c.timeframe, c.minutes, greatest(c.last_attempted_at_utc, min(d.since))
+select c.canonical_symbol, c.timeframe, c.minutes,
+       -- A time that can be subtracted, whatever stands in the row.
+       greatest(least(c.last_attempted_at_utc, p_now_utc), min(d.since), '1900-01-01 00:00:00+00')
   from due d join candidate c on c.canonical_symbol = d.canonical_symbol and c.timeframe = d.timeframe
  group by c.canonical_symbol, c.timeframe, c.minutes, c.last_attempted_at_utc;
 end $$;

@@ -38,7 +38,7 @@ begin
             || jsonb_build_object(
                  'canonical_symbol', left_out.canonical_symbol, 'timeframe', left_out.timeframe,
                  'source_timeframe', t.source_timeframe, 'state', 'failed', 'reason', left_out.reason, 'last_error', left_out.reason,
-                 'touched_windows', 0, 'waits_for_task', false, 'hard_fail_streak', coalesce(s.hard_fail_streak, 0) + left_out.failures,
+                 'touched_windows', 0, 'waits_for_task', false, 'hard_fail_streak', least(coalesce(s.hard_fail_streak, 0)::bigint + left_out.failures, 2147483647),
                  'cursor_utc', case when task.is_possible then s.last_agg_bar_ts_utc end))).*
     from (select e ->> 'canonical_symbol' as canonical_symbol, e ->> 'timeframe' as timeframe,
                  coalesce(public._agg_fault_reason(f), format('%s (%s). %s', e #>> '{error,message}', e #>> '{error,sqlstate}', e #>> '{error,hint}'))

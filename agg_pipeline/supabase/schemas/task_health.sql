@@ -166,7 +166,7 @@ select j.canonical_symbol, j.timeframe, j.source_timeframe, j.state,
        case when j.expected_day > 0 then least(1, j.day_bars / j.expected_day::double precision) end,
        j.stored_cursor_utc, j.next_window, j.first_window, j.newest_utc,
        j.status, j.enabled, j.is_mandatory, j.task_priority,
-       j.hard_fail_streak + coalesce(j.faults, 0), j.transient_streak, j.stale_streak, j.stall_streak,
+       least(j.hard_fail_streak::bigint + coalesce(j.faults, 0), 2147483647)::integer, j.transient_streak, j.stale_streak, j.stall_streak,
        coalesce(j.fault, j.last_error), j.last_attempted_at_utc, j.last_successful_at_utc, j.next_run_at,
        j.paused_at_utc, j.paused_until_utc, j.pause_reason, j.paused_by, j.lease_owner, j.lease_expires_at,
        j.total_runs, j.total_bars_created, j.total_bars_quality_poor, waits.reason is not null

@@ -885,7 +885,9 @@ with recursive candidate as materialized (
           -- Before its first window nothing is built that could be touched.
           or (d.touched_utc < p.cursor_utc and p.first_window < p.cursor_utc))
 )
-select c.canonical_symbol, c.timeframe, c.minutes, greatest(c.last_attempted_at_utc, min(d.since))
+select c.canonical_symbol, c.timeframe, c.minutes,
+       -- A time that can be subtracted, whatever stands in the row.
+       greatest(least(c.last_attempted_at_utc, p_now_utc), min(d.since), '1900-01-01 00:00:00+00')
   from due d join candidate c on c.canonical_symbol = d.canonical_symbol and c.timeframe = d.timeframe
  group by c.canonical_symbol, c.timeframe, c.minutes, c.last_attempted_at_utc;
 end $function$;
@@ -1327,7 +1329,7 @@ select j.canonical_symbol, j.timeframe, j.source_timeframe, j.state,
        case when j.expected_day > 0 then least(1, j.day_bars / j.expected_day::double precision) end,
        j.stored_cursor_utc, j.next_window, j.first_window, j.newest_utc,
        j.status, j.enabled, j.is_mandatory, j.task_priority,
-       j.hard_fail_streak + coalesce(j.faults, 0), j.transient_streak, j.stale_streak, j.stall_streak,
+       least(j.hard_fail_streak::bigint + coalesce(j.faults, 0), 2147483647)::integer, j.transient_streak, j.stale_streak, j.stall_streak,
        coalesce(j.fault, j.last_error), j.last_attempted_at_utc, j.last_successful_at_utc, j.next_run_at,
        j.paused_at_utc, j.paused_until_utc, j.pause_reason, j.paused_by, j.lease_owner, j.lease_expires_at,
        j.total_runs, j.total_bars_created, j.total_bars_quality_poor, waits.reason is not null
@@ -1392,7 +1394,7 @@ begin
             || jsonb_build_object(
                  'canonical_symbol', left_out.canonical_symbol, 'timeframe', left_out.timeframe,
                  'source_timeframe', t.source_timeframe, 'state', 'failed', 'reason', left_out.reason, 'last_error', left_out.reason,
-                 'touched_windows', 0, 'waits_for_task', false, 'hard_fail_streak', coalesce(s.hard_fail_streak, 0) + left_out.failures,
+                 'touched_windows', 0, 'waits_for_task', false, 'hard_fail_streak', least(coalesce(s.hard_fail_streak, 0)::bigint + left_out.failures, 2147483647),
                  'cursor_utc', case when task.is_possible then s.last_agg_bar_ts_utc end))).*
     from (select e ->> 'canonical_symbol' as canonical_symbol, e ->> 'timeframe' as timeframe,
                  coalesce(public._agg_fault_reason(f), format('%s (%s). %s', e #>> '{error,message}', e #>> '{error,sqlstate}', e #>> '{error,hint}'))
