@@ -27,7 +27,7 @@ def cursor_findings(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             Severity.ERROR,
             "cursors",
-            f"cursor or start (agg_start_utc) not between 1900 and 2200, so that nothing is built: {join_names(tasks)}",
+            f"cursor, agg_start_utc or next_run_at not between 1900 and 2200; nothing is built: {join_names(tasks)}",
             remedy,
         )
     if tasks := kinds["off_grid"]:

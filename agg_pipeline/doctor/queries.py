@@ -38,7 +38,8 @@ select s.canonical_symbol as symbol, s.timeframe, s.source_timeframe, a.base,
        possible.cursor, s.status,
        coalesce((to_jsonb(s) ->> 'enabled')::boolean, true) as enabled,
        case when isfinite(s.running_started_at_utc) then s.running_started_at_utc end as running_since,
-       newest.ts_utc as newest, possible.is_start and possible.is_cursor as is_possible,
+       newest.ts_utc as newest, possible.is_start and possible.is_cursor
+         and coalesce(s.next_run_at between '1900-01-01 00:00:00+00' and '2200-01-01 00:00:00+00', true) as is_possible,
        not exists (select from public.data_bars b
                     where b.canonical_symbol = s.canonical_symbol and b.timeframe = a.base
                       and b.ts_utc >= possible.cursor and b.ts_utc < possible.cursor + tf.length) as is_empty_at_cursor

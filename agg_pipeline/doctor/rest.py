@@ -108,7 +108,9 @@ def _task(transport: RestTransport, row: dict[str, Any], base: str | None) -> Ta
         running_since=started,
         newest=newest,
         is_empty_at_cursor=is_empty,
-        is_possible=all(_is_possible(row.get(name)) for name in ("last_agg_bar_ts_utc", "agg_start_utc")),
+        is_possible=all(
+            _is_possible(row.get(name)) for name in ("last_agg_bar_ts_utc", "agg_start_utc", "next_run_at")
+        ),
     )
 
 

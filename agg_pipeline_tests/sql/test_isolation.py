@@ -85,6 +85,10 @@ AFTER = {
     "a cursor at -infinity": (CURSOR.replace("%s", "'-infinity'"), UNDO_CURSOR),
     "a cursor of the year 5000 BC": (CURSOR.replace("%s", "'4713-01-01 00:00Z BC'"), UNDO_CURSOR),
     "a cursor of the year 294276": (CURSOR.replace("%s", "'294276-12-31 23:59Z'"), UNDO_CURSOR),
+    "a next run at infinity": (
+        f"update data_agg_state set next_run_at = 'infinity' where canonical_symbol = '{BAD}' and timeframe = '5m'",
+        f"update data_agg_state set next_run_at = null where canonical_symbol = '{BAD}'",
+    ),
     "a start at infinity": (
         f"update data_agg_state set agg_start_utc = 'infinity' where canonical_symbol = '{BAD}'",
         f"update data_agg_state set agg_start_utc = '2026-01-05Z' where canonical_symbol = '{BAD}'",

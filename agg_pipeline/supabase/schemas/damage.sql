@@ -85,7 +85,8 @@ grant execute on function public.agg_find_damage(text, text, timestamptz, timest
 
 -- Cursors that no catch-up would leave so, with where they belong and how many windows lie between them and the data.
 -- future: later than the window of the newest base bar (the source was loaded after the cursor was set, or a row is gone).
--- off_grid: a start that was not aligned. impossible: cursor or start is no time between 1900 and 2200. frozen: at an empty window although data goes on; a catch-up passes it by itself.
+-- off_grid: a start that was not aligned. impossible: cursor, start or
+-- next run is no time between 1900 and 2200. frozen: at an empty window although data goes on; a catch-up passes it by itself.
 create function public._agg_bad_cursors(p_now_utc timestamptz)
 returns table (canonical_symbol text, timeframe text, kind text, from_utc timestamptz, to_utc timestamptz, windows integer)
 language sql stable set search_path = '' set timezone = 'UTC' as $$
@@ -124,7 +125,9 @@ language sql stable set search_path = '' set timezone = 'UTC' as $$
      and t.is_possible
   union all
   -- Set back to nothing, the first window is the next: bars that are right stay as they are.
-  select t.canonical_symbol, t.timeframe, 'impossible', null, null, null from public.agg_tasks t where not t.is_possible
+  select t.canonical_symbol, t.timeframe, 'impossible', null,
+         case when t.stored_cursor_utc between '1900-01-01 00:00:00+00' and '2200-01-01 00:00:00+00' then t.stored_cursor_utc end, null
+    from public.agg_tasks t where not t.is_possible
    order by 1, 2
 $$;
 comment on function public._agg_bad_cursors(timestamptz) is

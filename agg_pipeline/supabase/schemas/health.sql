@@ -65,16 +65,30 @@ revoke all on table public.v_aggregation_health from public, anon, authenticated
 comment on view public.v_aggregation_health is
   'One row per task. state: disabled, paused, failed (a hard failure, or two transient ones in a row), stalled (runs succeed and the cursor stays, the run that has it is silent while bars wait, or nothing runs), waiting for data (there never was any), catching up, waiting for source (silent for longer than the deadline while the market is open) or current; reason says why. waits_for_task: the task waits for another task of its symbol, which reason names. lag is by the session clock, backlog_windows by the source; completeness: bars built of windows expected, null if none were.';
 
+-- Few clients have a time for infinity or the year 294276: as an end it is none.
+create function public._agg_time_or_null(p_time_utc timestamptz)
+returns timestamptz language sql immutable set search_path = '' as $$
+  select p_time_utc where p_time_utc between '1900-01-01 00:00:00+00' and '2200-01-01 00:00:00+00'
+$$;
+revoke execute on function public._agg_time_or_null(timestamptz) from public, anon, authenticated, service_role;
+
 -- One JSON array: of a set of rows a hosted REST API returns the first thousand and says nothing.
 create function public.agg_health(p_symbols text[] default null, p_now_utc timestamptz default now())
 returns jsonb language sql stable security definer set search_path = '' set timezone = 'UTC' as $$
-  -- No client has a time for infinity: it is no end, or no cursor.
-  select coalesce(jsonb_agg(case when coalesce(
-             isfinite(h.last_attempted_at_utc) and isfinite(h.last_successful_at_utc) and isfinite(h.next_run_at)
-             and isfinite(h.paused_at_utc) and isfinite(h.paused_until_utc) and isfinite(h.lease_expires_at), true) then to_jsonb(h) else (
-           select jsonb_object_agg(key, case when value in ('"infinity"', '"-infinity"') then 'null' else value end)
-             from jsonb_each(to_jsonb(h))) end order by h.canonical_symbol, t.minutes), '[]')
+  select coalesce(jsonb_agg(to_jsonb(h) || case when strange then jsonb_build_object(
+             'last_attempted_at_utc', public._agg_time_or_null(h.last_attempted_at_utc),
+             'last_successful_at_utc', public._agg_time_or_null(h.last_successful_at_utc),
+             'next_run_at', public._agg_time_or_null(h.next_run_at),
+             'paused_at_utc', public._agg_time_or_null(h.paused_at_utc),
+             'paused_until_utc', public._agg_time_or_null(h.paused_until_utc),
+             'lease_expires_at', public._agg_time_or_null(h.lease_expires_at)) else '{}' end
+           order by h.canonical_symbol, t.minutes), '[]')
     from public._agg_health(p_symbols, coalesce(p_now_utc, now())) h join public.agg_timeframes t on t.timeframe = h.timeframe
+   cross join lateral (select not coalesce(
+           least(h.last_attempted_at_utc, h.last_successful_at_utc, h.next_run_at, h.paused_at_utc, h.paused_until_utc,
+                 h.lease_expires_at) >= '1900-01-01 00:00:00+00'
+           and greatest(h.last_attempted_at_utc, h.last_successful_at_utc, h.next_run_at, h.paused_at_utc, h.paused_until_utc,
+                        h.lease_expires_at) <= '2200-01-01 00:00:00+00', true) as strange) times
 $$;
 comment on function public.agg_health(text[], timestamptz) is
   'Array of the rows of v_aggregation_health, by symbol and length of timeframe; p_symbols null: all.';

@@ -9,7 +9,7 @@ declare
 begin
   if exists (select from public.agg_tasks t where t.canonical_symbol = p_symbol and t.timeframe = p_tf and not t.is_possible) then
     perform public._agg_raise(public._agg_fault('reading', jsonb_build_object('canonical_symbol', p_symbol, 'timeframe', p_tf),
-      'AG003', 'its cursor or its start is no time between 1900 and 2200', null));
+      'AG003', 'its cursor, start or next run is no time between 1900 and 2200', null));
   end if;
   select * into task from public.agg_tasks where canonical_symbol = p_symbol and timeframe = p_tf;
   if task.canonical_symbol is null then

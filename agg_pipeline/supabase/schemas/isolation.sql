@@ -41,8 +41,8 @@ returns jsonb language sql stable set search_path = '' set timezone = 'UTC' as $
                      ' at the window of ' || s.last_agg_bar_ts_utc, p_message),
               coalesce(
                 case when not t.is_possible then format(
-                  'data_agg_state says that its cursor is %s and its start %s; agg-pipeline repair mends the cursor.',
-                  s.last_agg_bar_ts_utc, s.agg_start_utc) end,
+                  'data_agg_state says that its cursor is %s, its start %s and its next run %s; agg-pipeline repair --apply '
+                  'mends all but the start.', s.last_agg_bar_ts_utc, s.agg_start_utc, coalesce(s.next_run_at::text, 'at once')) end,
                 nullif(p_hint, ''),
                 case when p_sqlstate = '22003'
                      then 'trade_count of a window sums to more than an integer holds; correct it in data_bars' end,
@@ -146,7 +146,7 @@ revoke execute on function public._agg_each_task(text, text, jsonb, jsonb, times
 create function public._agg_impossible(p_phase text, p_symbols text[])
 returns jsonb language sql stable set search_path = '' as $$
   select coalesce(jsonb_agg(public._agg_fault(p_phase, jsonb_build_object('canonical_symbol', t.canonical_symbol, 'timeframe', t.timeframe),
-                                              '22008', 'its cursor or its start is no time between 1900 and 2200', null)), '[]')
+                                              '22008', 'its cursor, start or next run is no time between 1900 and 2200', null)), '[]')
     from public.agg_tasks t where not t.is_possible and (p_symbols is null or t.canonical_symbol = any (p_symbols))
 $$;
 comment on function public._agg_impossible(text, text[]) is 'A fault for each task whose windows cannot be counted.';

@@ -12,6 +12,7 @@ select s.canonical_symbol, s.timeframe, t.minutes, t.length, t.origin_utc,
        make_interval(secs => coalesce(s.aggregation_delay_seconds, 0)) as delay,
        make_interval(secs => s.late_deadline_seconds) as deadline,
        coalesce(s.last_agg_bar_ts_utc between '1900-01-01 00:00:00+00' and '2200-01-01 00:00:00+00', true)
+         and coalesce(s.next_run_at between '1900-01-01 00:00:00+00' and '2200-01-01 00:00:00+00', true)
          and s.agg_start_utc between '1900-01-01 00:00:00+00' and '2200-01-01 00:00:00+00' as is_possible
   from public.data_agg_state s
   join public.agg_timeframes t on t.timeframe = s.timeframe
@@ -22,4 +23,4 @@ select s.canonical_symbol, s.timeframe, t.minutes, t.length, t.origin_utc,
                               as first_window) grid;
 revoke all on table public.agg_tasks from public, anon, authenticated, service_role;
 comment on view public.agg_tasks is
-  'Tasks with their window arithmetic. first_window: first that starts at or after agg_start_utc; cursor_utc: next window to process. is_possible: false if the cursor or the start is no time between 1900 and 2200, and computing the others may fail.';
+  'Tasks with their window arithmetic. first_window: first that starts at or after agg_start_utc; cursor_utc: next window to process. is_possible: false if the cursor, the start or the next run is no time between 1900 and 2200, and computing the others may fail.';

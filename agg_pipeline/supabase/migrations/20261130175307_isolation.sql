@@ -1,4 +1,4 @@
--- isolation: _agg_bad_cursors, _agg_check_names, _agg_choose, _agg_due, _agg_each_task, _agg_fault, _agg_fault_reason, _agg_find_faults, _agg_finish_tasks, _agg_health, _agg_health_of, _agg_impossible, _agg_is_general, _agg_is_stale, _agg_is_symbol, _agg_isolate, _agg_keys, _agg_load_symbols, _agg_log_dirty, _agg_record_faults, _agg_recover_stale, _agg_recover_tasks, _agg_select, _agg_start_tasks, _agg_symbols, _agg_sync, _agg_sync_symbols, _agg_timeframes_of, _agg_try_catch_up, _agg_try_due, _agg_try_health, _agg_try_sync, _agg_windows_of, agg_bars_page, agg_contract, agg_due_tasks, agg_finish_batch, agg_get_due_tasks, agg_health, agg_load_bars, agg_mend_cursors, agg_register_asset, agg_start_batch, catchup_aggregation_batch, sync_agg_state_from_registry, agg_source_bars, agg_tasks.
+-- isolation: _agg_bad_cursors, _agg_check_names, _agg_choose, _agg_due, _agg_each_task, _agg_fault, _agg_fault_reason, _agg_find_faults, _agg_finish_tasks, _agg_health, _agg_health_of, _agg_impossible, _agg_is_general, _agg_is_stale, _agg_is_symbol, _agg_isolate, _agg_keys, _agg_load_symbols, _agg_log_dirty, _agg_record_faults, _agg_recover_stale, _agg_recover_tasks, _agg_select, _agg_start_tasks, _agg_symbols, _agg_sync, _agg_sync_symbols, _agg_time_or_null, _agg_timeframes_of, _agg_try_catch_up, _agg_try_due, _agg_try_health, _agg_try_sync, _agg_windows_of, agg_bars_page, agg_contract, agg_due_tasks, agg_finish_batch, agg_get_due_tasks, agg_health, agg_load_bars, agg_mend_cursors, agg_register_asset, agg_start_batch, catchup_aggregation_batch, sync_agg_state_from_registry, agg_source_bars, agg_tasks.
 -- Written by `make migration` from supabase/schemas, where the reasons are. Needs: all migrations before it.
 -- Repeat: yes. Undo: the same objects as the version before has them.
 set local lock_timeout = '10s';
@@ -164,7 +164,7 @@ create or replace view public.agg_tasks with (security_invoker=true) as
     s.last_agg_bar_ts_utc AS stored_cursor_utc,
     make_interval(secs => (COALESCE(s.aggregation_delay_seconds, 0))::double precision) AS delay,
     make_interval(secs => (s.late_deadline_seconds)::double precision) AS deadline,
-    (COALESCE(((s.last_agg_bar_ts_utc >= '1900-01-01 00:00:00+00'::timestamp with time zone) AND (s.last_agg_bar_ts_utc <= '2200-01-01 00:00:00+00'::timestamp with time zone)), true) AND ((s.agg_start_utc >= '1900-01-01 00:00:00+00'::timestamp with time zone) AND (s.agg_start_utc <= '2200-01-01 00:00:00+00'::timestamp with time zone))) AS is_possible
+    (COALESCE(((s.last_agg_bar_ts_utc >= '1900-01-01 00:00:00+00'::timestamp with time zone) AND (s.last_agg_bar_ts_utc <= '2200-01-01 00:00:00+00'::timestamp with time zone)), true) AND COALESCE(((s.next_run_at >= '1900-01-01 00:00:00+00'::timestamp with time zone) AND (s.next_run_at <= '2200-01-01 00:00:00+00'::timestamp with time zone)), true) AND ((s.agg_start_utc >= '1900-01-01 00:00:00+00'::timestamp with time zone) AND (s.agg_start_utc <= '2200-01-01 00:00:00+00'::timestamp with time zone))) AS is_possible
    FROM ((((public.data_agg_state s
      JOIN public.agg_timeframes t ON ((t.timeframe = s.timeframe)))
      JOIN public.agg_timeframes source ON ((source.timeframe = t.source_timeframe)))
@@ -201,8 +201,8 @@ AS $function$
                      ' at the window of ' || s.last_agg_bar_ts_utc, p_message),
               coalesce(
                 case when not t.is_possible then format(
-                  'data_agg_state says that its cursor is %s and its start %s; agg-pipeline repair mends the cursor.',
-                  s.last_agg_bar_ts_utc, s.agg_start_utc) end,
+                  'data_agg_state says that its cursor is %s, its start %s and its next run %s; agg-pipeline repair --apply '
+                  'mends all but the start.', s.last_agg_bar_ts_utc, s.agg_start_utc, coalesce(s.next_run_at::text, 'at once')) end,
                 nullif(p_hint, ''),
                 case when p_sqlstate = '22003'
                      then 'trade_count of a window sums to more than an integer holds; correct it in data_bars' end,
@@ -318,7 +318,7 @@ CREATE OR REPLACE FUNCTION public._agg_impossible(p_phase text, p_symbols text[]
  SET search_path TO ''
 AS $function$
   select coalesce(jsonb_agg(public._agg_fault(p_phase, jsonb_build_object('canonical_symbol', t.canonical_symbol, 'timeframe', t.timeframe),
-                                              '22008', 'its cursor or its start is no time between 1900 and 2200', null)), '[]')
+                                              '22008', 'its cursor, start or next run is no time between 1900 and 2200', null)), '[]')
     from public.agg_tasks t where not t.is_possible and (p_symbols is null or t.canonical_symbol = any (p_symbols))
 $function$;
 
@@ -1457,6 +1457,16 @@ create or replace view public.v_aggregation_health with (security_invoker=true) 
     _agg_health.waits_for_task
    FROM public._agg_health(NULL::text[], now()) _agg_health(canonical_symbol, timeframe, source_timeframe, state, reason, lag_windows, lag_seconds, backlog_windows, touched_windows, touched_from_utc, source_silent_seconds, completeness_hour, completeness_day, cursor_utc, next_window_utc, first_window_utc, newest_source_utc, status, enabled, is_mandatory, task_priority, hard_fail_streak, transient_streak, stale_streak, stall_streak, last_error, last_attempted_at_utc, last_successful_at_utc, next_run_at, paused_at_utc, paused_until_utc, pause_reason, paused_by, lease_owner, lease_expires_at, total_runs, total_bars_created, total_bars_quality_poor, waits_for_task);
 
+CREATE OR REPLACE FUNCTION public._agg_time_or_null(p_time_utc timestamp with time zone)
+ RETURNS timestamp with time zone
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select p_time_utc where p_time_utc between '1900-01-01 00:00:00+00' and '2200-01-01 00:00:00+00'
+$function$;
+
+revoke all on function public._agg_time_or_null(timestamp with time zone) from public, anon, authenticated, service_role;
 CREATE OR REPLACE FUNCTION public.agg_health(p_symbols text[] DEFAULT NULL::text[], p_now_utc timestamp with time zone DEFAULT now())
  RETURNS jsonb
  LANGUAGE sql
@@ -1464,13 +1474,20 @@ CREATE OR REPLACE FUNCTION public.agg_health(p_symbols text[] DEFAULT NULL::text
  SET search_path TO ''
  SET "TimeZone" TO 'UTC'
 AS $function$
-  -- No client has a time for infinity: it is no end, or no cursor.
-  select coalesce(jsonb_agg(case when coalesce(
-             isfinite(h.last_attempted_at_utc) and isfinite(h.last_successful_at_utc) and isfinite(h.next_run_at)
-             and isfinite(h.paused_at_utc) and isfinite(h.paused_until_utc) and isfinite(h.lease_expires_at), true) then to_jsonb(h) else (
-           select jsonb_object_agg(key, case when value in ('"infinity"', '"-infinity"') then 'null' else value end)
-             from jsonb_each(to_jsonb(h))) end order by h.canonical_symbol, t.minutes), '[]')
+  select coalesce(jsonb_agg(to_jsonb(h) || case when strange then jsonb_build_object(
+             'last_attempted_at_utc', public._agg_time_or_null(h.last_attempted_at_utc),
+             'last_successful_at_utc', public._agg_time_or_null(h.last_successful_at_utc),
+             'next_run_at', public._agg_time_or_null(h.next_run_at),
+             'paused_at_utc', public._agg_time_or_null(h.paused_at_utc),
+             'paused_until_utc', public._agg_time_or_null(h.paused_until_utc),
+             'lease_expires_at', public._agg_time_or_null(h.lease_expires_at)) else '{}' end
+           order by h.canonical_symbol, t.minutes), '[]')
     from public._agg_health(p_symbols, coalesce(p_now_utc, now())) h join public.agg_timeframes t on t.timeframe = h.timeframe
+   cross join lateral (select not coalesce(
+           least(h.last_attempted_at_utc, h.last_successful_at_utc, h.next_run_at, h.paused_at_utc, h.paused_until_utc,
+                 h.lease_expires_at) >= '1900-01-01 00:00:00+00'
+           and greatest(h.last_attempted_at_utc, h.last_successful_at_utc, h.next_run_at, h.paused_at_utc, h.paused_until_utc,
+                        h.lease_expires_at) <= '2200-01-01 00:00:00+00', true) as strange) times
 $function$;
 
 CREATE OR REPLACE FUNCTION public.agg_contract()
@@ -1492,7 +1509,7 @@ declare
 begin
   if exists (select from public.agg_tasks t where t.canonical_symbol = p_symbol and t.timeframe = p_tf and not t.is_possible) then
     perform public._agg_raise(public._agg_fault('reading', jsonb_build_object('canonical_symbol', p_symbol, 'timeframe', p_tf),
-      'AG003', 'its cursor or its start is no time between 1900 and 2200', null));
+      'AG003', 'its cursor, start or next run is no time between 1900 and 2200', null));
   end if;
   select * into task from public.agg_tasks where canonical_symbol = p_symbol and timeframe = p_tf;
   if task.canonical_symbol is null then
@@ -1550,7 +1567,9 @@ AS $function$
      and t.is_possible
   union all
   -- Set back to nothing, the first window is the next: bars that are right stay as they are.
-  select t.canonical_symbol, t.timeframe, 'impossible', null, null, null from public.agg_tasks t where not t.is_possible
+  select t.canonical_symbol, t.timeframe, 'impossible', null,
+         case when t.stored_cursor_utc between '1900-01-01 00:00:00+00' and '2200-01-01 00:00:00+00' then t.stored_cursor_utc end, null
+    from public.agg_tasks t where not t.is_possible
    order by 1, 2
 $function$;
 
@@ -1657,7 +1676,7 @@ comment on function public.agg_mend_cursors(text[], boolean, timestamp with time
 comment on function public.bars_as_of(text, text, timestamp with time zone, timestamp with time zone, timestamp with time zone) is 'Rows of derived_data_bars with ts_utc in [p_from_utc, p_to_utc) as they were at p_as_of_utc: at most one a bar, by time. A set: a hosted REST API cuts it at 1,000 rows.';
 comment on table public.agg_task_faults is 'Tasks that a phase of the tick (sync, recovery, due, start, finish) left out since the database raised an error for them. A row goes when the phase succeeds again.';
 comment on type public.agg_task_health is 'A row of v_aggregation_health.';
-comment on view public.agg_tasks is 'Tasks with their window arithmetic. first_window: first that starts at or after agg_start_utc; cursor_utc: next window to process. is_possible: false if the cursor or the start is no time between 1900 and 2200, and computing the others may fail.';
+comment on view public.agg_tasks is 'Tasks with their window arithmetic. first_window: first that starts at or after agg_start_utc; cursor_utc: next window to process. is_possible: false if the cursor, the start or the next run is no time between 1900 and 2200, and computing the others may fail.';
 revoke all on table public.agg_task_faults from public, anon, authenticated, service_role;
 grant select on table public.agg_task_faults to service_role;
 notify pgrst, 'reload schema';
