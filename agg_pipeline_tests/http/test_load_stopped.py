@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from agg_pipeline.embedded import Stack
+from agg_pipeline_tests.sampling import sampled
 
 BATCH_ROWS = 500  # a tenth of what it is, so that a load of many batches is short
 LOAD = (
@@ -63,7 +64,9 @@ def wait_for_rows(db: psycopg.Connection, at_least: int) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("signum", "code"), sampled([(signal.SIGINT, 130), (signal.SIGTERM, 143)], [(signal.SIGINT, 130)])
+)
 def test_a_stopped_load_keeps_whole_batches_and_says_where_to_go_on(
     stack: Stack, clean: psycopg.Connection, tmp_path: Path, signum: signal.Signals, code: int
 ) -> None:
@@ -94,6 +97,7 @@ def test_a_stopped_load_keeps_whole_batches_and_says_where_to_go_on(
     assert f"{BATCH_ROWS:,} bars inserted, 0 updated, {BATCH_ROWS:,} unchanged" in printed
 
 
+@pytest.mark.nightly
 def test_a_killed_load_leaves_whole_batches_and_the_next_one_completes_them(
     stack: Stack, clean: psycopg.Connection, tmp_path: Path
 ) -> None:
