@@ -167,6 +167,7 @@ def upload_demo_bars(
     upload, asset = Upload(), DEMO_ASSETS[symbol]
     base = asset.base_timeframe
     registered = gateway.register_asset(symbol, start=start, base_timeframe=base.value, asset_class=asset.asset_class)
+    gateway.set_calendar(symbol, asset.calendar)
     upload.symbols[symbol] = registered.agg_start_utc
     upload.fill_calendars(gateway)
     bars = _records(generate(symbol, start, now - base.length))
