@@ -1,4 +1,4 @@
-"""The job that refreshes trading sessions for years ahead and logs what an exchange has changed."""
+"""Trading sessions: of new calendars before bars are built; the job that refreshes them for years ahead."""
 
 import datetime as dt
 import logging
