@@ -37,7 +37,7 @@ def weekend_csv(symbol: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def bars_of(db: psycopg.Connection, symbol: str, timeframe: str, day: str = "%") -> list[tuple[str, int, int, int]]:
+def graded_bars(db: psycopg.Connection, symbol: str, timeframe: str, day: str = "%") -> list[tuple[str, int, int, int]]:
     """Live bars: start, expected and found source bars, quality."""
     return db.execute(
         """select to_char(ts_utc at time zone 'UTC', 'Dy HH24:MI'), expected_candles, source_candles, quality_score
@@ -50,9 +50,9 @@ def bars_of(db: psycopg.Connection, symbol: str, timeframe: str, day: str = "%")
 def assert_weekend(db: psycopg.Connection, symbol: str) -> None:
     """The sessions are there, and with them every bar of the weekend, all of quality 2, as the oracle has them."""
     assert scalar(db, "select count(*) from trading_sessions where calendar = 'fx_24x5'") > 1900
-    assert bars_of(db, symbol, "4h") == WEEKEND_4H
-    assert bars_of(db, symbol, "1d", "Sun%") == SUNDAY_1D
-    assert [row[0] for row in bars_of(db, symbol, "1h", "Sun%")] == ["Sun 21:00", "Sun 22:00", "Sun 23:00"]
+    assert graded_bars(db, symbol, "4h") == WEEKEND_4H
+    assert graded_bars(db, symbol, "1d", "Sun%") == SUNDAY_1D
+    assert [row[0] for row in graded_bars(db, symbol, "1h", "Sun%")] == ["Sun 21:00", "Sun 22:00", "Sun 23:00"]
     worst = "select min(quality_score) from derived_data_bars where canonical_symbol = %s and deleted_at is null"
     assert scalar(db, worst, [symbol]) == 2
     assert_equals_oracle(db, [symbol])

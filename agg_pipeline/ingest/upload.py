@@ -33,7 +33,7 @@ class Upload:
         refused: symbols that the database refused, and why; their rows count as rejected.
         early: symbols with bars before that start, which no task builds from, and the start.
         future: symbols with bars later than now, and the time of the latest.
-        calendar_failures: calendars of the symbols whose sessions could not be stored: a line each.
+        calendar_failures: calendars whose sessions could not be stored: a line each.
     """
 
     inserted: int = 0

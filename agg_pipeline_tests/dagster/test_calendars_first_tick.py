@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from agg_pipeline_tests.dagster.test_backfill import backfill
-from agg_pipeline_tests.fx_weekend import NOW, START, assert_weekend, bars_of, put_weekend
+from agg_pipeline_tests.fx_weekend import NOW, START, assert_weekend, graded_bars, put_weekend
 from agg_pipeline_tests.oracle import assert_equals_oracle
 from agg_pipeline_tests.sessions import forget_sessions
 from agg_pipeline_tests.sql.helpers import at, register, scalar, settle
@@ -62,8 +62,8 @@ def test_calendars_that_fail_do_not_stop_the_ticks(
         "Calendars that are new have no sessions, so all their time counts as open. agg_calendars"
     )
     assert warning.endswith("`agg-pipeline calendars --apply` tries again.")
-    assert ("Fri 16:00", 4, 4, 2) in bars_of(db, "EURUSD", "4h")
-    assert ("Fri 20:00", 2, 2, 2) not in bars_of(db, "EURUSD", "4h")
+    assert ("Fri 16:00", 4, 4, 2) in graded_bars(db, "EURUSD", "4h")
+    assert ("Fri 20:00", 2, 2, 2) not in graded_bars(db, "EURUSD", "4h")
 
     register(db, "ACME", start=START)
     put_weekend(db, "ACME")
@@ -75,7 +75,7 @@ def test_calendars_that_fail_do_not_stop_the_ticks(
     assert "`agg-pipeline calendar SYMBOL CALENDAR`" in warning
     settle(db, "2026-03-09T12:00")  # its Sunday lacks an hour, so it waits for the deadline
     assert_weekend(db, "EURUSD")
-    assert ("Fri 16:00", 4, 4, 2) in bars_of(db, "ACME", "4h")
+    assert ("Fri 16:00", 4, 4, 2) in graded_bars(db, "ACME", "4h")
     assert_equals_oracle(db, ["ACME"])
 
 

@@ -1,5 +1,6 @@
 """Sessions of a calendar are there as soon as a symbol gets it: by load, calendar, sync and the demo's bars."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.embedded import Stack
 from agg_pipeline.ingest.sessions import fill_missing
 from agg_pipeline.ingest.upload import upload_demo_bars
-from agg_pipeline_tests.fx_weekend import NOW, START, assert_weekend, bars_of, put_weekend, weekend_csv
+from agg_pipeline_tests.fx_weekend import NOW, START, assert_weekend, graded_bars, put_weekend, weekend_csv
 from agg_pipeline_tests.oracle import assert_equals_oracle
 from agg_pipeline_tests.sessions import forget_sessions
 from agg_pipeline_tests.sql.helpers import at, register, scalar, settle
@@ -84,7 +85,7 @@ def test_the_command_calendar_stores_them(db: psycopg.Connection) -> None:
     register(db, "EURUSD", start=START)
     put_weekend(db, "EURUSD")
     settle(db, NOW)
-    assert ("Fri 20:00", 2, 2, 2) not in bars_of(db, "EURUSD", "4h")
+    assert ("Fri 20:00", 2, 2, 2) not in graded_bars(db, "EURUSD", "4h")
     run("calendar", "EURUSD", "fx_24x5")
     settle(db, NOW)
     assert_weekend(db, "EURUSD")
@@ -129,10 +130,33 @@ def test_the_weekend_of_the_demo_is_complete(one_gateway: AggGateway, db: psycop
     for symbol in ("EURUSD", "DE40"):
         assert upload_demo_bars(one_gateway, symbol, start, now).calendar_failures == []
     settle(db, "2026-03-09T12:00")  # a window that lacks its last minute waits for the deadline
-    assert bars_of(db, "EURUSD", "4h", "Fri 20:%") == [("Fri 20:00", 2, 2, 2)]
-    assert bars_of(db, "EURUSD", "4h", "Sun%") == [("Sun 20:00", 3, 3, 2)]
-    assert bars_of(db, "EURUSD", "1d", "Sun%") == [("Sun 00:00", 3, 3, 2)]
-    assert [row[3] for row in bars_of(db, "EURUSD", "1h", "Sun%")] == [2, 2, 2]
-    assert bars_of(db, "DE40", "4h") == [("Fri 08:00", 4, 4, 2), ("Fri 12:00", 4, 4, 2), ("Fri 16:00", 1, 1, 2)]
-    assert bars_of(db, "DE40", "1d") == [("Fri 00:00", 9, 9, 2)]
+    assert graded_bars(db, "EURUSD", "4h", "Fri 20:%") == [("Fri 20:00", 2, 2, 2)]
+    assert graded_bars(db, "EURUSD", "4h", "Sun%") == [("Sun 20:00", 3, 3, 2)]
+    assert graded_bars(db, "EURUSD", "1d", "Sun%") == [("Sun 00:00", 3, 3, 2)]
+    assert [row[3] for row in graded_bars(db, "EURUSD", "1h", "Sun%")] == [2, 2, 2]
+    assert graded_bars(db, "DE40", "4h") == [("Fri 08:00", 4, 4, 2), ("Fri 12:00", 4, 4, 2), ("Fri 16:00", 1, 1, 2)]
+    assert graded_bars(db, "DE40", "1d") == [("Fri 00:00", 9, 9, 2)]
     assert_equals_oracle(db)
+
+
+def test_a_calendar_that_takes_too_long_is_tried_once_and_costs_no_other(
+    one_gateway: AggGateway, db: psycopg.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The windows that it invalidates can be more than a statement has time for; each tick would wait for retries."""
+    register(db, "AAA", "BBB")
+    for symbol, calendar in (("AAA", "fx_24x5"), ("BBB", "XETR")):
+        db.execute("select agg_set_calendar(%s, %s)", [symbol, calendar])
+    db.execute(
+        """create function slow() returns trigger language plpgsql as
+           'begin if new.calendar = ''XETR'' then raise ''too slow'' using errcode = ''57014''; end if;
+           return new; end';
+           create trigger slow before update on trading_calendars for each row execute function slow()"""
+    )
+    caplog.set_level(logging.INFO, "agg_pipeline")
+    try:
+        (line,) = fill_missing(one_gateway)
+    finally:
+        db.execute("drop function slow() cascade")
+    assert line.startswith("Calendar XETR has no sessions, so all its time counts as open. agg_refresh_calendar failed")
+    assert scalar(db, "select array_agg(calendar) from trading_calendars where refreshed_at is not null") == ["fx_24x5"]
+    assert not [record for record in caplog.records if "Retrying" in record.getMessage()]

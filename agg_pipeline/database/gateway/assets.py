@@ -43,10 +43,14 @@ class AssetCalls(Calls):
         return self._call("agg_calendars", Calendars)
 
     def refresh_calendar(self, calendar: Calendar, *, dry_run: bool) -> CalendarChange:
-        """Replace the sessions of a calendar in its range; ``dry_run`` only reports (agg_refresh_calendar)."""
+        """Replace the sessions of a calendar in its range; ``dry_run`` only reports (agg_refresh_calendar).
+
+        A statement timeout is not retried: the windows to invalidate are too many, and a tick waits for this call.
+        """
         return self._call(
-            "agg_refresh_calendar", CalendarChange, p_calendar=calendar.model_dump(mode="json"), p_dry_run=dry_run
-        )
+            "agg_refresh_calendar", CalendarChange, left_to_caller=("57014",),
+            p_calendar=calendar.model_dump(mode="json"), p_dry_run=dry_run,
+        )  # fmt: skip
 
     def set_calendar(self, symbol: str, calendar: str, *, begin: dt.datetime | None = None) -> None:
         """Make a symbol follow a calendar from ``begin`` on, a UTC midnight; None: always (agg_set_calendar)."""
