@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from agg_pipeline_tests.dagster.test_backfill import backfill
-from agg_pipeline_tests.fx_weekend import NOW, START, assert_weekend, graded_bars, put_weekend
+from agg_pipeline_tests.fx_weekend import NOW, START, WEEKEND_4H, assert_weekend, graded_bars, put_weekend
 from agg_pipeline_tests.oracle import assert_equals_oracle
 from agg_pipeline_tests.sessions import forget_sessions
 from agg_pipeline_tests.sql.helpers import at, register, scalar, settle
@@ -82,8 +82,8 @@ def test_calendars_that_fail_do_not_stop_the_ticks(
 def test_a_backfill_builds_with_the_sessions(
     defs: dg.Definitions, instance: dg.DagsterInstance, db: psycopg.Connection
 ) -> None:
-    assert backfill(defs, instance, "2026-03-06", "2026-03-08").success
-    assert_weekend(db, "EURUSD")
+    assert backfill(defs, instance, "2026-03-06", "2026-03-08", ["4h"]).success
+    assert graded_bars(db, "EURUSD", "4h") == WEEKEND_4H
     assert scalar(db, "select max(revision) from derived_data_bars") == 1, "built once, with the sessions"
 
 
