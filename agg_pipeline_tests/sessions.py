@@ -20,6 +20,12 @@ def fill_sessions(db: psycopg.Connection, *calendars: str, years: tuple[int, int
         db.execute("select public.agg_refresh_calendar(%s, false)", [Jsonb(_json(calendar, *years))])
 
 
+def forget_sessions(db: psycopg.Connection) -> None:
+    """As in a database in which no calendar was ever refreshed. Sessions are shared by all tests."""
+    db.execute("delete from trading_sessions")
+    db.execute("update trading_calendars set from_utc = null, to_utc = null, version = null, refreshed_at = null")
+
+
 def follow(db: psycopg.Connection, symbol: str, calendar: str, since: str | None = None) -> None:
     """Make a symbol follow a calendar from ``since`` on (a UTC day; None: always); upload its sessions if needed."""
     unfilled = "select from trading_calendars where calendar = %s and calendar <> '24x7' and from_utc is null"

@@ -9,7 +9,7 @@ from agg_pipeline.cli.app import command, console
 from agg_pipeline.cli.arguments import Root
 from agg_pipeline.cli.target import ROOT, connect
 from agg_pipeline.database.models.calendars import CalendarChange, Calendars
-from agg_pipeline.ingest.sessions import refresh
+from agg_pipeline.ingest.sessions import RefreshError, refresh
 from agg_pipeline.market.names import shell_words
 
 MAX_CHANGES = 50
@@ -25,7 +25,12 @@ def calendars(
 ) -> None:
     """Show the trading calendars in use and refresh their sessions for years ahead; stores them with --apply."""
     with connect(root) as gateway:
-        changes = list(refresh(gateway, dry_run=not apply, names=tuple(names or [])))
+        changes: list[CalendarChange] = []
+        failure = None
+        try:
+            changes.extend(refresh(gateway, dry_run=not apply, names=names or ()))
+        except RefreshError as exc:
+            failure = exc  # of some; the others are shown first
         in_use = gateway.calendars()
     for result in changes:
         for change in result.changes[:MAX_CHANGES]:
@@ -44,6 +49,8 @@ def calendars(
         )
     if not apply and any(result.added or result.removed for result in changes):
         console.print("Nothing was changed; repeat with --apply to store the sessions.")
+    if failure is not None:
+        raise failure
 
 
 def _table(in_use: Calendars, changes: list[CalendarChange]) -> Table:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from agg_pipeline.cli.app import CommandError, command, console
+from agg_pipeline.cli.app import CommandError, command, console, errors
 from agg_pipeline.cli.tables import bar_table
 from agg_pipeline.cli.target import Target
 from agg_pipeline.cli.up import describe_stack
@@ -50,6 +50,8 @@ def _load(gateway: AggGateway, symbol: str, now: dt.datetime, days: int) -> None
         upload = upload_demo_bars(
             gateway, symbol, start, now, on_progress=lambda part: progress.update(bar, completed=part)
         )
+    for line in upload.calendar_failures:
+        errors.print(line, style="yellow", highlight=False, soft_wrap=True)
     console.print(f"Loaded {upload.inserted:,} {DEMO_ASSETS[symbol].base_timeframe} bars of {symbol}.", highlight=False)
 
 

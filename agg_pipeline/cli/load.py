@@ -37,6 +37,9 @@ def load(
     start: Annotated[
         str | None, typer.Option(help="Where tasks of new symbols start, ISO date. Default: the day of the first bar.")
     ] = None,
+    asset_class: Annotated[
+        str | None, typer.Option(help="Class of new symbols, such as fx, which gives them the hours of fx_24x5.")
+    ] = None,
     separator: Annotated[
         str | None,
         typer.Option(help="What separates fields: a character or its name. Default: comma, semicolon, tab or pipe."),
@@ -70,7 +73,7 @@ def load(
     try:
         with stop_signals() as signals, connect(root) as gateway:
             reports = [LoadReport(path, signals.check) for path in files]
-            stopped = _load_all(gateway, reports, base, options, begin)
+            stopped = _load_all(gateway, reports, base, options, begin, asset_class)
     except Stopped as exc:  # before the first file, or while the last report was printed
         raise typer.Exit(exc.exit_code) from None
     if rejected := sum(report.upload.rejected for report in reports):
@@ -85,6 +88,7 @@ def _load_all(
     base: Timeframe,
     options: FileOptions,
     start: dt.datetime | None,
+    asset_class: str | None,
 ) -> int | None:
     """Load each file; one that cannot be loaded does not keep the others from it. Returns the exit code of a signal."""
     for nth, report in enumerate(reports, 1):
@@ -94,6 +98,7 @@ def _load_all(
                     gateway,
                     file,
                     start=start,
+                    asset_class=asset_class,
                     on_reject=report.rejects.add,
                     on_progress=after_batch,
                     upload=report.upload,

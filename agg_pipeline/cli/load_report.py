@@ -92,6 +92,8 @@ class LoadReport:
             self._warn(f"{symbol}: the database refused its bars, which count as rejected. {why}")
         if file.negative_prices:
             self._warn(f"{self.name}: {file.negative_prices:,} bars have a negative price.")
+        for line in upload.calendar_failures:
+            self._warn(line)
         for symbol, begins in upload.early.items():
             self._warn(
                 f"{symbol}: bars before {begins:%Y-%m-%d %H:%M} are stored but not aggregated; its tasks start then "

@@ -7,6 +7,7 @@ generate an old day again, and the bars always fit together.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from agg_pipeline.market.calendars import ALWAYS_OPEN, FX, sessions_of
 from agg_pipeline.market.timeframes import ORIGIN, Timeframe, first_window
 
 Floats = npt.NDArray[np.float64]
@@ -35,14 +37,14 @@ class DemoAsset:
     decimals: int
     volatility: float
     volume: float
-    time_zone: str
+    calendar: str
 
 
 DEMO_ASSETS: Mapping[str, DemoAsset] = MappingProxyType(
     {
-        "EURUSD": DemoAsset("EURUSD", "fx", Timeframe.M1, 1.085, 5, 0.005, 0, "America/New_York"),
-        "BTCUSD": DemoAsset("BTCUSD", "crypto", Timeframe.M1, 64_000, 2, 0.03, 4.2, "UTC"),
-        "DE40": DemoAsset("DE40", "index", Timeframe.M5, 18_200, 1, 0.01, 900, "Europe/Berlin"),
+        "EURUSD": DemoAsset("EURUSD", "fx", Timeframe.M1, 1.085, 5, 0.005, 0, FX),
+        "BTCUSD": DemoAsset("BTCUSD", "crypto", Timeframe.M1, 64_000, 2, 0.03, 4.2, ALWAYS_OPEN),
+        "DE40": DemoAsset("DE40", "index", Timeframe.M5, 18_200, 1, 0.01, 900, "XETR"),
     }
 )
 
@@ -51,8 +53,8 @@ def generate(symbol: str, start: dt.datetime, end: dt.datetime, seed: int = 7) -
     """Generate the raw bars of one of DEMO_ASSETS that start in ``[start, end)``: columns of data_bars, sorted by time.
 
     EURUSD trades from Sunday 17:00 to Friday 17:00 New York, lacks some minutes in quiet hours and has no volume;
-    BTCUSD always trades, with bursts, but for an outage from 03:10 to 03:30 UTC each Wednesday; DE40 has 5m bars from
-    Monday to Friday, 09:00 to 17:30 Frankfurt.
+    BTCUSD always trades, with bursts, but for an outage from 03:10 to 03:30 UTC each Wednesday; DE40 has the 5m bars
+    of Xetra's sessions, 09:00 to 17:30 Frankfurt.
 
     Raises:
         KeyError: the symbol is none of DEMO_ASSETS.
@@ -134,16 +136,29 @@ def _bursts(rng: np.random.Generator, count: int) -> Floats:
 
 def _hours(asset: DemoAsset, ts: pd.DatetimeIndex) -> tuple[Flags, Flags]:
     """Whether the market is open, and whether it is quiet, by its local time."""
-    local = ts.tz_convert(asset.time_zone)
+    if asset.calendar not in (FX, ALWAYS_OPEN):  # an exchange
+        opens, closes = _session(asset.calendar, ts[0].date())
+        return np.asarray((ts >= opens) & (ts < closes)), np.zeros(len(ts), dtype=bool)
+    local = ts.tz_convert("America/New_York" if asset.calendar == FX else "UTC")
     weekday, minute = np.asarray(local.day_of_week), np.asarray(local.hour * 60 + local.minute)
     evening = minute >= 17 * 60
-    if asset.asset_class == "fx":
+    if asset.calendar == FX:
         is_closed = ((weekday == 4) & evening) | (weekday == 5) | ((weekday == 6) & ~evening)
         return ~is_closed, evening & (minute < 20 * 60)
-    if asset.asset_class == "crypto":
-        is_outage = (weekday == 2) & (minute >= 190) & (minute < 210)
-        return ~is_outage, np.zeros(len(ts), dtype=bool)
-    return (weekday < 5) & (minute >= 9 * 60) & (minute < 17 * 60 + 30), np.zeros(len(ts), dtype=bool)
+    is_outage = (weekday == 2) & (minute >= 190) & (minute < 210)
+    return ~is_outage, np.zeros(len(ts), dtype=bool)
+
+
+def _session(calendar: str, day: dt.date) -> tuple[pd.Timestamp, pd.Timestamp]:
+    """Open and close of an exchange on a UTC day; the same time twice if it does not open."""
+    midnight = pd.Timestamp(day, tz="UTC")
+    return _sessions(calendar, day.year).get(day, (midnight, midnight))
+
+
+@functools.cache
+def _sessions(calendar: str, year: int) -> dict[dt.date, tuple[pd.Timestamp, pd.Timestamp]]:
+    sessions = sessions_of(calendar, first_year=year, last_year=year).sessions
+    return {opens.date(): (pd.Timestamp(opens), pd.Timestamp(closes)) for opens, closes in sessions}
 
 
 def _rng(asset: DemoAsset, *seeds: int) -> np.random.Generator:

@@ -14,6 +14,7 @@ from agg_pipeline.ingest.bar_file import BarFile
 from agg_pipeline.ingest.bar_row import BarRow
 from agg_pipeline.ingest.demo_bars import DEMO_ASSETS, generate
 from agg_pipeline.ingest.rejects import Reject
+from agg_pipeline.ingest.sessions import fill_missing
 
 BATCH_ROWS = 5_000  # about 1 MB of JSON and 0.2 s a call
 
@@ -32,6 +33,7 @@ class Upload:
         refused: symbols that the database refused, and why; their rows count as rejected.
         early: symbols with bars before that start, which no task builds from, and the start.
         future: symbols with bars later than now, and the time of the latest.
+        calendar_failures: calendars whose sessions could not be stored: a line each.
     """
 
     inserted: int = 0
@@ -43,6 +45,7 @@ class Upload:
     refused: dict[str, str] = field(default_factory=dict)
     early: dict[str, dt.datetime] = field(default_factory=dict)
     future: dict[str, dt.datetime] = field(default_factory=dict)
+    calendar_failures: list[str] = field(default_factory=list)
 
     @property
     def stored(self) -> int:
@@ -56,6 +59,11 @@ class Upload:
         self.rejected += batch.failed_bars
         self.refused |= {fault.symbol: str(fault.error) for fault in batch.failed}
 
+    def fill_calendars(self, gateway: AggGateway) -> None:
+        """Upload the sessions of calendars that have none yet; what failed once is left to the next tick."""
+        if not self.calendar_failures:
+            self.calendar_failures = fill_missing(gateway)
+
     def refuse(self, symbol: str, error: PermanentError) -> None:
         """Note that the database refuses a symbol; raises the error if it would refuse any other as well."""
         if error.code in REMEDIES or error.code == "contract":  # of the project, not of the symbol
@@ -68,6 +76,7 @@ def upload_file(
     file: BarFile,
     *,
     start: dt.datetime | None = None,
+    asset_class: str | None = None,
     on_reject: Callable[[Reject], None] = lambda reject: None,
     on_progress: Callable[[int], None] = lambda position_bytes: None,
     upload: Upload | None = None,
@@ -76,6 +85,7 @@ def upload_file(
 
     Args:
         start: where the tasks of new symbols start. Default: the UTC day of the symbol's first bar in the file.
+        asset_class: of new symbols; fx: they follow calendar fx_24x5.
         on_reject: called for each row that is not valid and therefore not uploaded.
         on_progress: called after each batch with the position in the file, in bytes.
         upload: grows batch by batch; for who must know after an exception what is stored. Default: a new one.
@@ -92,22 +102,28 @@ def upload_file(
 
     for batch in file.batches(reject, rows=BATCH_ROWS):
         times = [(str(row["canonical_symbol"]), dt.datetime.fromisoformat(str(row["ts_utc"]))) for row in batch]
+        has_new_symbols = False
         for symbol, ts_utc in times:
             if symbol in upload.refused:
                 continue
             if symbol not in upload.symbols:
                 first_day = ts_utc.replace(hour=0, minute=0)
                 try:
-                    registered = gateway.register_asset(symbol, start=start or first_day, base_timeframe=base)
+                    registered = gateway.register_asset(
+                        symbol, start=start or first_day, base_timeframe=base, asset_class=asset_class
+                    )
                 except PermanentError as exc:
                     upload.refuse(symbol, exc)
                     continue
                 upload.symbols[symbol] = registered.agg_start_utc
+                has_new_symbols = True
             begins = upload.symbols[symbol]
             if begins is not None and ts_utc < begins:
                 upload.early[symbol] = begins
             if ts_utc > max(now, upload.future.get(symbol, now)):
                 upload.future[symbol] = ts_utc
+        if has_new_symbols:  # before their bars, from which a tick may build at once
+            upload.fill_calendars(gateway)
         bars = [_json(row) for row in batch if row["canonical_symbol"] not in upload.refused]
         upload.rejected += len(batch) - len(bars)
         symbols = {str(row["canonical_symbol"]) for row in bars}
@@ -148,9 +164,12 @@ def upload_demo_bars(
     Raises:
         GatewayError: the database refused a batch; those before it are stored.
     """
-    upload, base = Upload(), DEMO_ASSETS[symbol].base_timeframe
-    registered = gateway.register_asset(symbol, start=start, base_timeframe=base.value)
+    upload, asset = Upload(), DEMO_ASSETS[symbol]
+    base = asset.base_timeframe
+    registered = gateway.register_asset(symbol, start=start, base_timeframe=base.value, asset_class=asset.asset_class)
+    gateway.set_calendar(symbol, asset.calendar)
     upload.symbols[symbol] = registered.agg_start_utc
+    upload.fill_calendars(gateway)
     bars = _records(generate(symbol, start, now - base.length))
     for first in range(0, len(bars), BATCH_ROWS):
         upload.add(gateway.load_bars(bars[first : first + BATCH_ROWS], timeframe=base.value, source="demo"))

@@ -19,6 +19,7 @@ from agg_pipeline.errors import GatewayError
 from agg_pipeline.market.names import SymbolError, check_symbol
 from agg_pipeline.market.timeframes import LADDER, Timeframe
 from agg_pipeline.orchestration.backfill_inspection import Inspection, check_recent, inspect_range
+from agg_pipeline.orchestration.calendar_refresh import fill_or_warn
 from agg_pipeline.orchestration.check_evaluations import (
     RAW_ASSET,
     asset_key,
@@ -141,6 +142,8 @@ def _backfill_all(
             trigger="manual",
             report=partial(RunReport.broken, context.run.run_id),
         ):
+            if not config.dry_run:
+                fill_or_warn(context.log, gateway)
             symbols = config.symbols or list(dict.fromkeys(task.symbol for task in gateway.health()))
             progress = ProgressTag(context, begin, end, len(symbols))
             for n, symbol in enumerate(symbols):

@@ -1,19 +1,25 @@
-"""The job that refreshes trading sessions for years ahead and logs what an exchange has changed."""
+"""Trading sessions: of new calendars before bars are built; the job that refreshes them for years ahead."""
 
 import datetime as dt
+import logging
 
 import dagster as dg
 
+from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.database.models.calendars import CalendarUse
 from agg_pipeline.errors import GatewayError
-from agg_pipeline.ingest.sessions import is_stale, refresh
+from agg_pipeline.ingest.sessions import fill_missing, is_stale, refresh
 from agg_pipeline.market.calendars import CalendarError
 from agg_pipeline.orchestration.resources import SupabaseResource
 
 
 @dg.op
 def fill_sessions(context: dg.OpExecutionContext, supabase: SupabaseResource) -> None:
-    """Refresh the sessions of every calendar in use (agg_refresh_calendar); log each session that has changed."""
+    """Refresh the sessions of every calendar in use (agg_refresh_calendar); log each session that has changed.
+
+    Raises:
+        dg.Failure: names the calendars that could not be refreshed; all others are.
+    """
     added = removed = changed = 0
     try:
         for result in refresh(supabase.gateway, dry_run=False):
@@ -32,6 +38,12 @@ def fill_sessions(context: dg.OpExecutionContext, supabase: SupabaseResource) ->
 def refresh_calendars() -> None:
     """Graph of the job calendars: one step."""
     fill_sessions()
+
+
+def fill_or_warn(log: logging.Logger, gateway: AggGateway) -> None:
+    """Upload the sessions of calendars that have none yet, before bars are built; log a warning for each failure."""
+    for line in fill_missing(gateway):
+        log.warning(line)
 
 
 def stale_calendars(supabase: SupabaseResource) -> list[CalendarUse]:

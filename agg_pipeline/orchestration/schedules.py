@@ -68,7 +68,7 @@ def build_retention_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:
 
 
 def build_calendar_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:
-    """Schedule calendars_daily: every night, if a calendar in use is new or was refreshed a month ago."""
+    """Schedule calendars_daily: every night, if a calendar in use has no sessions or was refreshed a month ago."""
 
     @dg.schedule(
         job=job,
@@ -76,7 +76,7 @@ def build_calendar_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:
         cron_schedule=CALENDARS_CRON,
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Refreshes trading sessions: those of a new calendar the next night, the others once a month.",
+        description="Refreshes trading sessions once a month, or the next night if a tick could not store them.",
     )
     def calendars_daily(supabase: SupabaseResource) -> dg.RunRequest | dg.SkipReason:
         try:

@@ -12,6 +12,7 @@ from agg_pipeline.database.models.runs import RunReport
 from agg_pipeline.database.models.tasks import DueTask
 from agg_pipeline.errors import GatewayError, PermanentError
 from agg_pipeline.market.names import SymbolError, check_symbol
+from agg_pipeline.orchestration.calendar_refresh import fill_or_warn
 from agg_pipeline.orchestration.resources import SupabaseResource
 from agg_pipeline.orchestration.run_closing import opened_run
 from agg_pipeline.settings import load_settings
@@ -62,6 +63,7 @@ def select(
         ):
             _check_names(config)
             gateway.checkpoint(context.run_id, "cron_start", {"ts": (now or dt.datetime.now(dt.UTC)).isoformat()})
+            fill_or_warn(context.log, gateway)
             if config.tasks:
                 tasks = named_tasks(config.tasks, gateway)
             else:

@@ -12,18 +12,17 @@ from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.embedded import Stack
 from agg_pipeline.ingest.sessions import is_stale
 from agg_pipeline.market.calendars import CalendarError, sessions_of
+from agg_pipeline_tests.sessions import forget_sessions
 from agg_pipeline_tests.sql.helpers import at, put, register, scalar, settle
 
 
 @pytest.fixture
 def clean(clean: psycopg.Connection) -> Iterator[psycopg.Connection]:
     """Without sessions, before and after: they are shared by all tests."""
-    forget = "update trading_calendars set from_utc = null, to_utc = null, version = null, refreshed_at = null"
-    for moment in ("before", "after"):
-        clean.execute("truncate trading_sessions, core_asset_registry_all cascade")
-        clean.execute(forget)
-        if moment == "before":
-            yield clean
+    forget_sessions(clean)
+    yield clean
+    clean.execute("truncate core_asset_registry_all cascade")
+    forget_sessions(clean)
 
 
 @pytest.fixture(params=["rest", "postgres"])

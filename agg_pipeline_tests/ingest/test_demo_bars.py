@@ -167,13 +167,15 @@ def test_de40_has_5m_bars_of_the_frankfurt_session() -> None:
     bars = five_weeks("DE40")
     local = bars["ts_utc"].dt.tz_convert("Europe/Berlin")
     by_day = local.groupby(local.dt.date)
-    assert by_day.size().tolist() == [102] * 25
+    assert by_day.size().tolist() == [102] * 23, "25 weekdays, of which two are holidays at Easter"
     assert {f"{first:%a %H:%M}" for first in by_day.min()} == {
         f"{day} 09:00" for day in ("Mon", "Tue", "Wed", "Thu", "Fri")
     }
     assert {f"{last:%H:%M}" for last in by_day.max()} == {"17:25"}
     assert (bars["vol"] % 1 == 0).all()
     assert (bars["vol"] > 0).all()
+    half = generate("DE40", dt.datetime(2024, 12, 30, tzinfo=dt.UTC), dt.datetime(2025, 1, 2, tzinfo=dt.UTC))["ts_utc"]
+    assert (len(half), half.max()) == (60, at("2024-12-30 12:55")), "an early close, then the turn of the year"
 
 
 @every_symbol
