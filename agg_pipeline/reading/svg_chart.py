@@ -4,6 +4,7 @@ Belongs here: what is drawn and how. Does not belong here: which bars to draw, a
 """
 
 import base64
+import bisect
 import datetime as dt
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -112,6 +113,7 @@ def _slots(rows: pd.DataFrame, is_drawn: "pd.Series[bool]", gaps: Collection[dt.
     """Bars and gaps in order of time."""
     times = rows["ts_utc"]
     length = times.diff().min()
+    ordered = None if gaps is None else sorted(gaps)
     slots: list[_Slot] = []
 
     def add(width: int, bar: int | None, text: str) -> None:
@@ -119,7 +121,7 @@ def _slots(rows: pd.DataFrame, is_drawn: "pd.Series[bool]", gaps: Collection[dt.
 
     for n, row in enumerate(rows.itertuples()):
         if n:
-            missing = _missing(times[n - 1], times[n], length, gaps)
+            missing = _missing(times[n - 1], times[n], length, ordered)
             if missing:
                 windows = "1 window" if missing == 1 else f"{missing} windows"
                 text = (
@@ -132,11 +134,11 @@ def _slots(rows: pd.DataFrame, is_drawn: "pd.Series[bool]", gaps: Collection[dt.
 
 
 def _missing(
-    before: pd.Timestamp, after: pd.Timestamp, length: pd.Timedelta, gaps: Collection[dt.datetime] | None
+    before: pd.Timestamp, after: pd.Timestamp, length: pd.Timedelta, gaps: Sequence[dt.datetime] | None
 ) -> int:
     if gaps is None:
         return int((after - before) / length) - 1
-    return sum(before < gap < after for gap in gaps)
+    return bisect.bisect_left(gaps, after) - bisect.bisect_right(gaps, before)
 
 
 def _svg(title: str, parts: Sequence[str]) -> str:
