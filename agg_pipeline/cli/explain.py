@@ -12,6 +12,7 @@ from agg_pipeline.cli.arguments import Root, Symbol, parse_time, parse_timeframe
 from agg_pipeline.cli.target import ROOT, connect, tasks_of
 from agg_pipeline.database.models.explanation import Explanation, Revision
 from agg_pipeline.database.models.health import TaskHealth
+from agg_pipeline.market.number_text import exact
 
 
 @command("explain")
@@ -106,4 +107,4 @@ def _time(ts: dt.datetime) -> str:
 
 
 def _number(value: float | str | None) -> str:
-    return "-" if value is None else f"{value:.10g}" if isinstance(value, float) else str(value)
+    return exact(value) if value is None or isinstance(value, float) else str(value)

@@ -12,6 +12,7 @@ from agg_pipeline.cli.app import command, console
 from agg_pipeline.cli.arguments import From, Root, Symbols, To, parse_time, parse_timeframe
 from agg_pipeline.cli.target import ROOT, connect, histories
 from agg_pipeline.database.gateway import AggGateway
+from agg_pipeline.market.number_text import difference, exact
 from agg_pipeline.quality.verification import verify_page
 from agg_pipeline.reading.pages import PAGE, pages
 
@@ -77,9 +78,9 @@ def _difference(row: Any) -> str:
         return f"{at} missing{note}"
     if row.problem == "surplus":
         return f"{at} surplus{note}"
-    off = "" if math.isnan(row.by) else f" (off by {row.by:.6g})"
+    off = "" if math.isnan(row.by) else f" (off by {difference(row.by)})"
     return f"{at} {row.field} is {_value(row.actual)}, should be {_value(row.expected)}{off}{note}"
 
 
 def _value(value: float) -> str:
-    return "unknown" if math.isnan(value) else repr(value).removesuffix(".0")
+    return "unknown" if math.isnan(value) else exact(value)
