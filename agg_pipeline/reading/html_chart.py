@@ -18,7 +18,7 @@ from agg_pipeline.reading.svg_chart import DOWN, POOR, UP
 
 _PRICES = ("open", "high", "low", "close")
 _PLAIN = (1e-3, 1e9)  # sizes of prices and volumes that are shown without an exponent
-_LINE = 50  # letters of a line of the title
+_ONE_LINE, _LINE = 70, 50  # letters of a title in one line, and of a line of a longer one: it may be all capitals
 _HEAD, _LINE_HEIGHT = 76, 24  # margin above the candles, in pixels
 _GAPS = {"missing": "#ef5350", "quiet": "#808a99"}
 
@@ -84,7 +84,9 @@ def candles_html(bars: pd.DataFrame, gaps: Sequence[Gap], *, title: str, length:
         size = max(sizes[np.isfinite(sizes)], default=1.0)
         form = "none" if _PLAIN[0] <= size < _PLAIN[1] else "e"
         figure.update_yaxes(exponentformat=form, separatethousands=True, automargin=True, row=row, col=1)
-    lines = textwrap.wrap(title, _LINE, replace_whitespace=False, break_on_hyphens=False)
+    lines = [title]
+    if len(title) > _ONE_LINE:
+        lines = textwrap.wrap(title, _LINE, replace_whitespace=False, break_on_hyphens=False)
     head = (
         "<br>".join(html_text(line) for line in lines)
         + "<br><sup>red stripes: missing bars; grey: no trades; orange: bars of poor quality</sup>"
