@@ -7,7 +7,7 @@ import typer
 from rich.progress import track
 from rich.table import Table
 
-from agg_pipeline.cli.app import command, console, styled
+from agg_pipeline.cli.app import WholeTable, command, console, styled
 from agg_pipeline.cli.arguments import Root, Symbols, parse_time
 from agg_pipeline.cli.target import ROOT, connect, histories
 from agg_pipeline.quality.check_results import CHECKS, RAW_CHECKS, CheckResult
@@ -49,7 +49,7 @@ def check(
 
 
 def _table(results: list[CheckResult]) -> Table:
-    table = Table(title="Checks", title_justify="left")
+    table = WholeTable(title="Checks", title_justify="left")
     table.add_column("check")
     for name in ("checked", "invalidated", "wrong"):
         table.add_column(name, justify="right")

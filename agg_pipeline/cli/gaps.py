@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from agg_pipeline.cli.app import CommandError, command, console, styled
+from agg_pipeline.cli.app import CommandError, WholeTable, command, console, styled
 from agg_pipeline.cli.arguments import Root, Symbol, parse_time, parse_timeframe
 from agg_pipeline.cli.target import ROOT, connect, end_of_source, tasks_of
 from agg_pipeline.database.models.gaps import Gap, GapReport
@@ -59,7 +59,7 @@ def _end_of_bars(task: TaskHealth, now: dt.datetime) -> dt.datetime:
 
 
 def _table(title: str, found: list[Gap]) -> Table:
-    table = Table(title=f"Missing {title}", title_justify="left")
+    table = WholeTable(title=f"Missing {title}", title_justify="left")
     for column in ("from (UTC)", "before (UTC)", "kind"):
         table.add_column(column)
     for column in ("missing", "age"):
