@@ -10,12 +10,13 @@ import typer
 
 from agg_pipeline.cli.app import CommandError, command, console
 from agg_pipeline.cli.arguments import Root, Symbol, parse_time, parse_timeframe
-from agg_pipeline.cli.target import ROOT, connect, end_of_source, tasks_of
+from agg_pipeline.cli.target import ROOT, connect, tasks_of
 from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.database.models.gaps import Gap
 from agg_pipeline.database.models.health import TaskHealth
 from agg_pipeline.market.names import file_name, shell_words
 from agg_pipeline.market.timeframes import Timeframe, window_start
+from agg_pipeline.reading.extent import end_of_source
 from agg_pipeline.reading.pages import pages, read_page
 
 WINDOWS = 300

@@ -8,9 +8,10 @@ from rich.table import Table
 
 from agg_pipeline.cli.app import CommandError, WholeTable, command, console, styled
 from agg_pipeline.cli.arguments import Root, Symbol, parse_time, parse_timeframe
-from agg_pipeline.cli.target import ROOT, connect, end_of_source, tasks_of
+from agg_pipeline.cli.target import ROOT, connect, tasks_of
 from agg_pipeline.database.models.gaps import Gap, GapReport
 from agg_pipeline.database.models.health import TaskHealth
+from agg_pipeline.reading.extent import end_of_source
 from agg_pipeline.reading.pages import pages
 
 DAYS = 7

@@ -2,7 +2,7 @@
 
 import contextlib
 import datetime as dt
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,11 +11,10 @@ from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.database.models.health import TaskHealth
 from agg_pipeline.database.transport import open_transport
 from agg_pipeline.embedded import Stack, running
-from agg_pipeline.market.timeframes import Timeframe
+from agg_pipeline.reading.extent import extent
 from agg_pipeline.settings import Environment, SettingsError, load_settings, variable_for, variables
 
 ROOT = Path(".agg_pipeline")
-_KNOWN = frozenset(timeframe.value for timeframe in Timeframe)  # a database may have others
 _MAX_NAMES = 20  # in an error message
 
 
@@ -137,28 +136,8 @@ def _listed(names: Sequence[object]) -> str:
 
 
 def histories(gateway: AggGateway, symbols: Sequence[str] | None = None) -> dict[str, tuple[dt.datetime, dt.datetime]]:
-    """First window of each symbol and the end of what is built of it, over its tasks; while nothing is built, the end
-    of its source bars. Raises CommandError if one has none."""
+    """First window of each symbol, and the end of its bars (``extent``). Raises CommandError if one has no tasks."""
     tasks: dict[str, list[TaskHealth]] = {}
     for task in tasks_of(gateway, symbols):
         tasks.setdefault(task.symbol, []).append(task)
-    return {symbol: _history(tasks[symbol]) for symbol in symbols or tasks}
-
-
-def _history(tasks: Sequence[TaskHealth]) -> tuple[dt.datetime, dt.datetime]:
-    begun = [task for task in tasks if task.first_window_utc is not None]
-    first = min((task.first_window_utc for task in begun if task.first_window_utc), default=None)
-    built = [task.cursor_utc for task in begun if task.cursor_utc and task.cursor_utc != task.first_window_utc]
-    end = max(built) if built else end_of_source(tasks)
-    now = dt.datetime.now(dt.UTC)  # of rows that cannot be computed with
-    return first or end or now, max(filter(None, (first, end)), default=now)
-
-
-def end_of_source(tasks: Iterable[TaskHealth]) -> dt.datetime | None:
-    """End of the newest source bar of the tasks; None if there is none."""
-    ends = [
-        task.newest_source_utc + Timeframe(task.source_timeframe).length
-        for task in tasks
-        if task.newest_source_utc is not None and task.source_timeframe in _KNOWN
-    ]
-    return max(ends, default=None)
+    return {symbol: extent(tasks[symbol]) for symbol in symbols or tasks}
