@@ -37,7 +37,7 @@ Range = tuple[dt.datetime, dt.datetime]
 class Inspection:
     """Bars of a range by task and by day, evaluations of the checks, and a chart per timeframe in Markdown."""
 
-    bars: Sequence[BarSummary] = ()
+    bars: Sequence[BarSummary] | None = None  # None: not counted
     days: Sequence[DayOfBars] = ()
     evaluations: Sequence[dg.AssetCheckEvaluation] = ()
     charts: Mapping[Timeframe, str] = field(default_factory=dict)

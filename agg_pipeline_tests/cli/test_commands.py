@@ -105,7 +105,7 @@ def test_the_help_of_load_has_its_exit_codes() -> None:
     ("days", "said"),
     [
         (("2026-01-05", "2026-01-04"), "--to 2026-01-04 is before --from 2026-01-05"),
-        (("1999-01-01", "1999-01-02"), "--from 1999-01-01 is before 2025-07-01, the first day of backfills"),
+        (("1989-12-31", "1999-01-02"), "--from 1989-12-31 is before 1990-01-01, the first day that Dagster can pick"),
         (("soon", "2026-01-04"), "--from soon is not a date"),
         (("2026-01-05", "2026-01-06"), "nothing runs in .agg_pipeline. Start it with `agg-pipeline up`, or pass --ui"),
     ],
