@@ -47,11 +47,11 @@ def columns(seed: int, rows: int) -> dict[str, list[float]]:
 
 @pytest.mark.parametrize("where", ["raw", "stored"])
 def test_extreme_numbers_in_all_fields(where: str) -> None:
-    raw = pd.DataFrame([bar(minute) for minute in range(60)])
+    raw = pd.DataFrame([bar(minute) for minute in range(30)])
     look(raw.assign(**columns(1, len(raw))) if where == "raw" else raw, 7 if where == "stored" else None)
 
 
-@pytest.mark.parametrize("volume", [0.0, 1e308, LARGEST, math.nan])
+@pytest.mark.parametrize("volume", [1e308, math.nan])
 def test_a_column_of_one_volume(volume: float) -> None:
     pages = Pages(pd.DataFrame([bar(minute, vwap=10) for minute in range(20)]))
     pages.derived = pages.derived.assign(vol=volume, vwap=math.nan)

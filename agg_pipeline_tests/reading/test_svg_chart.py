@@ -146,7 +146,7 @@ def test_the_figures_of_tiny_prices_are_whole() -> None:
     assert tooltip(parts["candle"][1]).endswith("O 1e-12 H 1.5e-12 L 1e-12 C 1.2500000000000001e-12 V 2")
 
 
-@pytest.mark.parametrize(("price", "form"), [(1e-12, "e"), (1e30, "e"), (-37.63, "none"), (1e5, "none")])
+@pytest.mark.parametrize(("price", "form"), [(1e-12, "e"), (-37.63, "none")])
 def test_the_axis_and_the_tooltips_of_the_page_are_whole(price: float, form: str) -> None:
     flat = bars(0, 5).assign(open=price, high=price, low=price, close=price, vol=1e12)
     page = candles_html(flat, [], title="W" * 100, length=dt.timedelta(minutes=5))
