@@ -102,7 +102,7 @@ def bar_assets() -> list[dg.AssetSpec | dg.AssetsDefinition]:
         seconds = time.monotonic() - began
         inspection = _inspect(context, supabase, results, chosen, days.start, days.end)
         for timeframe in () if config.dry_run else chosen:
-            if _is_empty(timeframe, results, inspection):  # a day of a timeframe is an event, ten years are 18,000
+            if _is_empty(timeframe, results, inspection):  # a day of a timeframe is an event: 18,000 in ten years
                 context.log.info("There are no %s bars in these days, and none were built.", timeframe)
                 continue
             of_range = range_metadata(timeframe, results, inspection.bars or (), seconds)
