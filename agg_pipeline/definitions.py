@@ -25,7 +25,7 @@ def build_definitions(*, cron_schedule: str = EVERY_5_MINUTES) -> dg.Definitions
     job, retention = build_job(settings, resources), build_retention_job(settings, resources)
     calendars = build_calendar_job(settings, resources)
     return dg.Definitions(
-        assets=bar_assets(settings),
+        assets=bar_assets(),
         asset_checks=[bar_checks()],
         jobs=[job, retention, calendars],
         schedules=[

@@ -4,7 +4,6 @@ Read from environment variables, with the names and defaults of the predecessor'
 and nothing is written to the environment: child processes get their variables when they are started.
 """
 
-import datetime as dt
 import os
 from collections.abc import Mapping
 from enum import StrEnum
@@ -59,7 +58,6 @@ class Settings(BaseModel):
         description="Attempts at a failed task before the next scheduled tick, the first one included.",
     )
     retention_days: int = Field(14, ge=1, le=3650, description="Days for which finished runs are kept.")
-    first_day: dt.date = Field(dt.date(2025, 7, 1), description="First day that a backfill can select, UTC.")
     agg_derivation_version: int = Field(1, ge=1, description="derivation_version of new bars.")
     log_level: Literal["DEBUG", "INFO", "WARN", "WARNING", "ERROR"] = "INFO"
     tasks_per_step: int = Field(

@@ -88,7 +88,11 @@ def _build(
     owner: str, on_progress: OnProgress,
 ) -> BackfillResult:  # fmt: skip
     """Build from each cursor to ``end``, or as far as there are source bars; children before parents."""
-    due = [DueTask(symbol=t.symbol, timeframe=t.timeframe) for t in tasks if t.cursor_utc is None or t.cursor_utc < end]
+    due = [
+        DueTask(symbol=t.symbol, timeframe=t.timeframe)
+        for t in tasks
+        if (at := t.cursor_utc or t.first_window_utc) is None or at < end
+    ]
     deadline = time.monotonic() + LEASE_WAIT_S
     while due:
         # All tasks in each step: the bars that a child builds in one step are source bars of its parents in the next.

@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from agg_pipeline.database.migrate import MigrationError
@@ -43,6 +44,13 @@ class PlainConsole(Console):
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(terminal(text), **options)
+
+
+class WholeTable(Table):
+    """A table that breaks what does not fit into lines; a plain one cuts it off, also numbers and times."""
+
+    def add_column(self, *arguments: Any, **options: Any) -> None:
+        super().add_column(*arguments, **{"overflow": "fold"} | options)
 
 
 # Without a terminal a table must not be squeezed into 80 columns.

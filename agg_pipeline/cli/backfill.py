@@ -16,6 +16,7 @@ from agg_pipeline.cli.instance_lock import holder_of
 from agg_pipeline.cli.target import ROOT
 from agg_pipeline.market.timeframes import LADDER
 from agg_pipeline.orchestration import tags
+from agg_pipeline.orchestration.days import FIRST_DAY
 from agg_pipeline.settings import load_settings, variables
 
 _LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) { __typename
@@ -50,8 +51,11 @@ def backfill(
     first, last = parse_day(begin, "--from"), parse_day(end, "--to")
     if last < first:
         raise CommandError(f"--to {last} is before --from {first}.")
-    if first < (earliest := load_settings().first_day):
-        raise CommandError(f"--from {first} is before {earliest}, the first day of backfills; set FIRST_DAY.")
+    if first < FIRST_DAY:
+        raise CommandError(
+            f"--from {first} is before {FIRST_DAY}, the first day that Dagster can pick. "
+            "For bars from before it: agg-pipeline tick, then agg-pipeline rebuild."
+        )
     chosen = [parse_timeframe(name).value for name in timeframes or [t.value for t in LADDER]]
     address = ui or variables().get("DAGSTER_UI") or (holder_of(root) or {}).get("ui")
     if not address:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from agg_pipeline.cli.app import command, console
+from agg_pipeline.cli.app import WholeTable, command, console
 from agg_pipeline.cli.arguments import Root
 from agg_pipeline.cli.target import ROOT, connect
 from agg_pipeline.database.models.calendars import CalendarChange, Calendars
@@ -55,7 +55,7 @@ def calendars(
 
 def _table(in_use: Calendars, changes: list[CalendarChange]) -> Table:
     by_name = {result.calendar: result for result in changes}
-    table = Table(title="Trading calendars", title_justify="left")
+    table = WholeTable(title="Trading calendars", title_justify="left")
     table.add_column("calendar")
     for column in ("symbols", "known from", "to", "added", "removed", "changed"):
         table.add_column(column, justify="right")

@@ -16,6 +16,7 @@ from agg_pipeline.database.models.gaps import Gap
 from agg_pipeline.database.models.health import TaskHealth
 from agg_pipeline.market.names import file_name, shell_words
 from agg_pipeline.market.timeframes import Timeframe, window_start
+from agg_pipeline.reading.extent import end_of_source
 from agg_pipeline.reading.pages import pages, read_page
 
 WINDOWS = 300
@@ -45,7 +46,7 @@ def chart(
         raise CommandError(f"The folder {path.parent} does not exist.")
     with connect(root) as gateway:
         tasks = tasks_of(gateway, [symbol])
-        stop = parse_time(end, "--to") if end else _end_of_bars(tasks, wanted)
+        stop = parse_time(end, "--to") if end else _end_of_bars(gateway, tasks, wanted)
         start = parse_time(begin, "--from") if begin else stop - WINDOWS * wanted.length
         if not 0 < (stop - start) / wanted.length <= MAX_WINDOWS:
             raise CommandError(
@@ -57,17 +58,29 @@ def chart(
             f"There are no {wanted} bars of {symbol} from {start:%Y-%m-%d %H:%M} to {stop:%Y-%m-%d %H:%M} UTC; "
             f"`agg-pipeline status {shell_words(symbol)}` shows how far they are."
         )
-    title = f"{symbol} {wanted}, {start:%Y-%m-%d %H:%M} to {stop:%Y-%m-%d %H:%M} UTC"
-    _write(path, bars, gaps, title, wanted)
+    drawn = bars if path.suffix == ".html" else bars.sort_values("ts_utc").tail(WINDOWS)
+    first, last = drawn["ts_utc"].min(), drawn["ts_utc"].max()
+    title = f"{symbol} {wanted}, bars of {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
+    gaps = [gap for gap in gaps if gap.to_utc > first and gap.from_utc <= last]
+    _write(path, drawn, gaps, title, wanted)
     missing = sum(gap.kind == "missing" for gap in gaps)
-    console.print(f"{path}: {len(bars):,} bars, {missing:,} gaps.", highlight=False, soft_wrap=True)
+    count = f"{len(drawn):,} bars" if len(drawn) == len(bars) else f"the newest {len(drawn):,} of {len(bars):,} bars"
+    console.print(f"{path}: {count}, {missing:,} gaps.", highlight=False, soft_wrap=True)
 
 
-def _end_of_bars(tasks: list[TaskHealth], wanted: Timeframe) -> dt.datetime:
-    """The cursor of the timeframe; for raw bars, the end of the newest one."""
-    own = next((task.built_until for task in tasks if task.timeframe == wanted), None)
-    newest = [task.newest_source_utc for task in tasks if task.source_timeframe == wanted and task.newest_source_utc]
-    return own or (max(newest) + wanted.length if newest else window_start(dt.datetime.now(dt.UTC), wanted))
+def _end_of_bars(gateway: AggGateway, tasks: list[TaskHealth], wanted: Timeframe) -> dt.datetime:
+    """End of the newest bar of the timeframe; now if there is none."""
+    raw = [task for task in tasks if task.source_timeframe == wanted and task.timeframe != wanted]
+    own = [task for task in tasks if task.timeframe == wanted]
+    if not own and (end := end_of_source(raw)) is not None:
+        return end
+    for task in own:
+        # Of the last windows before the cursor none may be stored, if more than half of their source bars are missing.
+        for since in (task.built_until - WINDOWS * wanted.length, None):
+            for one in gateway.bar_summary([task.symbol], begin=since):
+                if one.timeframe == wanted:
+                    return one.last_utc + wanted.length
+    return window_start(dt.datetime.now(dt.UTC), wanted)
 
 
 def _bars(gateway: AggGateway, symbol: str, wanted: Timeframe, start: dt.datetime, stop: dt.datetime) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import typer
 from rich.progress import track
 from rich.table import Table
 
-from agg_pipeline.cli.app import command, console, styled
+from agg_pipeline.cli.app import WholeTable, command, console, styled
 from agg_pipeline.cli.arguments import Root, Symbols, parse_time
 from agg_pipeline.cli.target import ROOT, connect, histories
 from agg_pipeline.quality.check_results import CHECKS, RAW_CHECKS, CheckResult
@@ -22,7 +22,9 @@ def check(
     begin: Annotated[
         str | None, typer.Option("--from", help=f"ISO time, UTC. Default: {DAYS} days before --to.")
     ] = None,
-    end: Annotated[str | None, typer.Option("--to", help="ISO time, UTC. Default: each symbol's cursor.")] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", help="ISO time, UTC. Default: the end of each symbol's bars.")
+    ] = None,
     root: Root = ROOT,
 ) -> None:
     """Check stored bars and their tasks: recomputation, gaps, coverage, parents against children, prices, misplaced
@@ -30,14 +32,14 @@ def check(
     since, until = begin and parse_time(begin, "--from"), end and parse_time(end, "--to")
     results: list[CheckResult] = []
     with connect(root) as gateway:
-        for symbol, (_, cursor) in track(
+        for symbol, (_, built_until) in track(
             histories(gateway, symbols).items(),
             "Checking",
             console=console,
             transient=True,
             disable=not console.is_terminal,
         ):
-            stop = until or cursor
+            stop = until or built_until
             results += check_bars(gateway, symbol, begin=since or stop - dt.timedelta(days=DAYS), end=stop)
     for finding in (finding for result in results for finding in result.findings):
         console.print(f"{finding.severity}: {finding}", highlight=False, soft_wrap=True)
@@ -47,7 +49,7 @@ def check(
 
 
 def _table(results: list[CheckResult]) -> Table:
-    table = Table(title="Checks", title_justify="left")
+    table = WholeTable(title="Checks", title_justify="left")
     table.add_column("check")
     for name in ("checked", "invalidated", "wrong"):
         table.add_column(name, justify="right")

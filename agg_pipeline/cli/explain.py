@@ -7,11 +7,12 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from agg_pipeline.cli.app import command, console, styled
+from agg_pipeline.cli.app import WholeTable, command, console, styled
 from agg_pipeline.cli.arguments import Root, Symbol, parse_time, parse_timeframe
 from agg_pipeline.cli.target import ROOT, connect, tasks_of
 from agg_pipeline.database.models.explanation import Explanation, Revision
 from agg_pipeline.database.models.health import TaskHealth
+from agg_pipeline.market.number_text import exact
 
 
 @command("explain")
@@ -67,7 +68,7 @@ def verdict(window: Explanation, task: TaskHealth, now: dt.datetime) -> str:
 
 
 def _source_table(window: Explanation) -> Table:
-    table = Table(title=f"{window.source_timeframe} bars in {window.source_table}", title_justify="left")
+    table = WholeTable(title=f"{window.source_timeframe} bars in {window.source_table}", title_justify="left")
     table.add_column("time (UTC)", no_wrap=True)
     for name in ("open", "high", "low", "close", "volume", "trades"):
         table.add_column(name, justify="right", overflow="fold")
@@ -86,7 +87,7 @@ def _source_table(window: Explanation) -> Table:
 
 
 def _revision_table(revisions: list[Revision]) -> Table:
-    table = Table(title="Revisions of the bar", title_justify="left")
+    table = WholeTable(title="Revisions of the bar", title_justify="left")
     for name in ("revision", "quality", "found", "open", "high", "low", "close", "volume"):
         table.add_column(name, justify="right")
     for name in ("built (UTC)", "until (UTC)", "cause"):
@@ -106,4 +107,4 @@ def _time(ts: dt.datetime) -> str:
 
 
 def _number(value: float | str | None) -> str:
-    return "-" if value is None else f"{value:.10g}" if isinstance(value, float) else str(value)
+    return exact(value) if value is None or isinstance(value, float) else str(value)

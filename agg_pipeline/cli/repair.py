@@ -7,7 +7,7 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from agg_pipeline.cli.app import command, console
+from agg_pipeline.cli.app import WholeTable, command, console
 from agg_pipeline.cli.arguments import Root, Symbols, parse_time
 from agg_pipeline.cli.tables import rebuild_table
 from agg_pipeline.cli.target import ROOT, connect, tasks_of
@@ -73,7 +73,7 @@ def _show(done: Repair, apply: bool) -> None:
 
 
 def _cursor_table(cursors: Sequence[BadCursor]) -> Table:
-    table = Table(title="Cursors", title_justify="left")
+    table = WholeTable(title="Cursors", title_justify="left")
     for name in ("symbol", "timeframe", "next window (UTC)", "problem and correction"):
         table.add_column(name)
     table.add_column("windows behind", justify="right")
@@ -89,7 +89,7 @@ def _cursor_table(cursors: Sequence[BadCursor]) -> Table:
 
 
 def _damage_table(damage: Sequence[TaskDamage]) -> Table:
-    table = Table(title="Bars that their source does not give", title_justify="left")
+    table = WholeTable(title="Bars that their source does not give", title_justify="left")
     table.add_column("symbol")
     table.add_column("timeframe")
     for kind in ("judged", *KINDS):

@@ -45,7 +45,7 @@ def status(
             console.print("There are no tasks yet. Load bars first: agg-pipeline load FILE.", highlight=False)
         else:
             if health:
-                console.print(status_table(health))
+                console.print(status_table(health, console.width))
             else:
                 console.print("No trouble: every task is current or waits for another task.", highlight=False)
             for line in advice(health):
@@ -65,7 +65,7 @@ def _watch(gateway: AggGateway, symbols: list[str] | None, trouble: bool) -> Non
         while True:
             try:
                 tasks = tasks_of(gateway, symbols)
-                table = status_table(_in_trouble(tasks) if trouble else tasks)
+                table = status_table(_in_trouble(tasks) if trouble else tasks, console.width)
                 live.update(Group(table, f"{time.strftime('%H:%M:%S')}, Ctrl-C ends"), refresh=True)
             except TransientError as exc:  # the database may be restarting
                 live.update(str(exc), refresh=True)

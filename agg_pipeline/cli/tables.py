@@ -6,15 +6,20 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from agg_pipeline.cli.app import styled
+from agg_pipeline.cli.app import WholeTable, styled
 from agg_pipeline.database.models.bars import BarSummary
 from agg_pipeline.database.models.health import State, TaskHealth
 from agg_pipeline.database.models.rebuild import LevelRebuild
 from agg_pipeline.market.names import shell_words
 from agg_pipeline.market.timeframes import Timeframe
+
+_READABLE = 30  # columns for a cause
+_SHORT_TASK, _STATE, _DATE = 13, 8, 10  # EURUSD/15m; the longest word of a state; the date of a time
 
 COLOURS: dict[State, str] = {
     "current": "green",
@@ -28,24 +33,41 @@ COLOURS: dict[State, str] = {
 }
 
 
-def status_table(tasks: Sequence[TaskHealth]) -> Table:
-    """One row per task: state and cause, next window, lag in windows, completeness of the last hour and day."""
-    table = Table(title=_summary(tasks), title_justify="left")
-    for name in ("task", "state"):
-        table.add_column(name, no_wrap=True)
-    for name in ("next window (UTC)", "lag", "hour", "day"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("why", overflow="fold")
-    for task in tasks:
-        table.add_row(
+def status_table(tasks: Sequence[TaskHealth], width: int) -> Table:
+    """One row per task: state and cause, next window, lag in windows, completeness of the last hour and day.
+
+    Args:
+        width: of the terminal, in columns. Where the causes would get less than a readable part of it, the other
+            columns are broken into lines instead.
+    """
+    rows = [
+        (
             str(task),
-            styled((task.state, COLOURS[task.state])),
+            task.state,
             _time(task.next_window_utc),
             "-" if task.lag_windows is None else f"{task.lag_windows:,}",
             _percent(task.completeness_hour),
             _percent(task.completeness_day),
             _cause(task),
         )
+        for task in tasks
+    ]
+    names = ("task", "state", "next window (UTC)", "lag", "hour", "day", "why")
+    widths = [max(map(cell_len, column)) for column in zip(names, *rows, strict=True)]
+    fits = sum(widths[:-1]) + min(widths[-1], _READABLE) + 3 * len(names) + 1 <= width  # 3: line and blanks of a column
+    table = WholeTable(title=_summary(tasks), title_justify="left")
+    if not fits:
+        table = WholeTable(title=_summary(tasks), title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=0)
+    longest = {"task": max(_SHORT_TASK, width // 6), "state": _STATE, "next window (UTC)": _DATE}
+    for name in names:
+        table.add_column(
+            name,
+            justify="right" if name in names[2:-1] else "left",
+            no_wrap=name in ("lag", "hour", "day"),
+            max_width=None if fits else longest.get(name),
+        )
+    for task, (first, _, *rest) in zip(tasks, rows, strict=True):
+        table.add_row(first, styled((task.state, COLOURS[task.state])), *rest)
     return table
 
 
@@ -95,7 +117,7 @@ def _percent(share: float | None) -> str:
 def bar_table(bars: Iterable[BarSummary], health: Iterable[TaskHealth]) -> Table:
     """One row per symbol and timeframe: live bars by quality score, from 2 (complete) to -1, and backlog in windows."""
     backlog = {(h.symbol, h.timeframe): h.backlog_windows for h in health}
-    table = Table(title="Bars", title_justify="left")
+    table = WholeTable(title="Bars", title_justify="left")
     for name in ("symbol", "timeframe"):
         table.add_column(name)
     for name in ("bars", "first (UTC)", "last (UTC)", "quality 2", "1", "0", "-1", "revised", "backlog"):
@@ -127,7 +149,7 @@ class Levels(Protocol):
 
 def rebuild_table(parts: Sequence[Levels], title: str = "Bars") -> Table:
     """One row per timeframe: bars that a rebuild, in one or more calls, stored or would store."""
-    table = Table(title=title, title_justify="left")
+    table = WholeTable(title=title, title_justify="left")
     table.add_column("timeframe")
     for name in ("written", "of them revised", "retired", "unchanged"):
         table.add_column(name, justify="right")

@@ -11,6 +11,7 @@ from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.database.models.health import TaskHealth
 from agg_pipeline.database.transport import open_transport
 from agg_pipeline.embedded import Stack, running
+from agg_pipeline.reading.extent import extent
 from agg_pipeline.settings import Environment, SettingsError, load_settings, variable_for, variables
 
 ROOT = Path(".agg_pipeline")
@@ -135,10 +136,8 @@ def _listed(names: Sequence[object]) -> str:
 
 
 def histories(gateway: AggGateway, symbols: Sequence[str] | None = None) -> dict[str, tuple[dt.datetime, dt.datetime]]:
-    """First window and cursor of each symbol, over its tasks. Raises CommandError if one has none."""
-    found: dict[str, tuple[dt.datetime, dt.datetime]] = {}
+    """First window of each symbol, and the end of its bars (``extent``). Raises CommandError if one has no tasks."""
+    tasks: dict[str, list[TaskHealth]] = {}
     for task in tasks_of(gateway, symbols):
-        first, cursor = task.first_window_utc or task.built_until, task.built_until
-        before = found.get(task.symbol, (first, cursor))
-        found[task.symbol] = (min(first, before[0]), max(cursor, before[1]))
-    return {symbol: found[symbol] for symbol in symbols} if symbols else found
+        tasks.setdefault(task.symbol, []).append(task)
+    return {symbol: extent(tasks[symbol]) for symbol in symbols or tasks}

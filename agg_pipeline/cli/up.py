@@ -10,11 +10,12 @@ from typing import Annotated
 import typer
 
 from agg_pipeline.cli.app import command, console, styled
-from agg_pipeline.cli.instance_lock import sole_owner
+from agg_pipeline.cli.instance_lock import holder_of, sole_owner
 from agg_pipeline.cli.target import ROOT, Target, connect, is_hosted
 from agg_pipeline.database.migrate import migrate
 from agg_pipeline.embedded import Stack, stop, supervised
 from agg_pipeline.embedded.dagster_services import start_dagster
+from agg_pipeline.embedded.ports import check_is_free
 from agg_pipeline.settings import load_settings, variables
 
 POLL_S = 0.5
@@ -28,6 +29,8 @@ def up(
     port: Annotated[int, typer.Option(help="Port of the Dagster UI; 0 takes a free one.", min=0, max=65535)] = 3000,
 ) -> None:
     """Start everything: database, REST API, Dagster's UI and daemon with the schedule. Ctrl-C stops all of it."""
+    if holder_of(root) is None:  # else the port is that of the `up` that runs in the folder, which sole_owner names
+        check_is_free(port, host, port_option="--port", host_option="--host")
     settings = load_settings()
     hosted = is_hosted(settings.env_name)
     if hosted:

@@ -11,6 +11,8 @@ from rich.progress import Progress
 from agg_pipeline.cli.app import command, console
 from agg_pipeline.cli.arguments import From, Root, Symbols, To, parse_time, parse_timeframe
 from agg_pipeline.cli.target import ROOT, connect, histories
+from agg_pipeline.database.gateway import AggGateway
+from agg_pipeline.market.number_text import difference, exact
 from agg_pipeline.quality.verification import verify_page
 from agg_pipeline.reading.pages import PAGE, pages
 
@@ -24,7 +26,7 @@ def verify(
     begin: From = None,
     end: To = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="All of history. Default: the last 30 days before each symbol's cursor.")
+        bool, typer.Option("--all", help="All of history. Default: the last 30 days of each symbol's bars.")
     ] = False,
     root: Root = ROOT,
 ) -> None:
@@ -38,9 +40,9 @@ def verify(
     ):
         of_symbols = histories(gateway, symbols)
         work = []
-        for symbol, (first, cursor) in of_symbols.items():
-            stop = until or max(cursor, dt.datetime.now(dt.UTC))
-            start = max(first, since or (first if everything else min(cursor, stop) - PAGE))
+        for symbol, (first, built_until) in of_symbols.items():
+            stop = until or _end_of_bars(gateway, symbol, built_until)
+            start = max(first, since or (first if everything else min(built_until, stop) - PAGE))
             work += [(symbol, page, start, stop) for page in pages(start, stop)]
         for symbol, page, start, stop in progress.track(work, description="Verifying"):
             verdict = verify_page(gateway, symbol, page, begin=start, end=stop, timeframes=wanted)
@@ -63,6 +65,12 @@ def verify(
         raise typer.Exit(1)
 
 
+def _end_of_bars(gateway: AggGateway, symbol: str, built_until: dt.datetime) -> dt.datetime:
+    """End of the last stored bar: one that lies beyond what the tasks have built is surplus."""
+    beyond = gateway.bar_summary([symbol], begin=built_until)
+    return max([built_until, *(one.last_utc + dt.timedelta.resolution for one in beyond)])
+
+
 def _difference(row: Any) -> str:
     at = f"{row.canonical_symbol} {row.timeframe} {row.ts_utc:%Y-%m-%d %H:%M}"
     note = " (invalidated)" if row.invalidated else ""
@@ -70,9 +78,9 @@ def _difference(row: Any) -> str:
         return f"{at} missing{note}"
     if row.problem == "surplus":
         return f"{at} surplus{note}"
-    off = "" if math.isnan(row.by) else f" (off by {row.by:.6g})"
+    off = "" if math.isnan(row.by) else f" (off by {difference(row.by)})"
     return f"{at} {row.field} is {_value(row.actual)}, should be {_value(row.expected)}{off}{note}"
 
 
 def _value(value: float) -> str:
-    return "unknown" if math.isnan(value) else repr(value).removesuffix(".0")
+    return "unknown" if math.isnan(value) else exact(value)

@@ -6,7 +6,7 @@ backfills.
 
 import datetime as dt
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import dagster as dg
@@ -27,11 +27,12 @@ from agg_pipeline.orchestration.check_evaluations import (
     check_specs,
     raw_check_specs,
 )
+from agg_pipeline.orchestration.days import FIRST_DAY
 from agg_pipeline.orchestration.metadata import Metadata, day_metadata, plan_table, range_metadata, runlog_metadata
 from agg_pipeline.orchestration.resources import SupabaseResource
 from agg_pipeline.orchestration.run_closing import opened_run, warn
 from agg_pipeline.orchestration.tags import PROGRESS
-from agg_pipeline.settings import Settings, load_settings
+from agg_pipeline.settings import load_settings
 
 RAW = dg.AssetSpec(
     RAW_ASSET, group_name="bars", description="Raw 1m and 5m bars in data_bars, written by the ingester."
@@ -62,7 +63,7 @@ def bar_checks() -> dg.AssetChecksDefinition:
     return raw_bars
 
 
-def bar_assets(settings: Settings) -> list[dg.AssetSpec | dg.AssetsDefinition]:
+def bar_assets() -> list[dg.AssetSpec | dg.AssetsDefinition]:
     """The raw bars, and the derived timeframes as one definition of which any subset can be backfilled."""
     specs = [
         dg.AssetSpec(
@@ -81,7 +82,7 @@ def bar_assets(settings: Settings) -> list[dg.AssetSpec | dg.AssetsDefinition]:
         specs=specs,
         check_specs=check_specs(),
         can_subset=True,
-        partitions_def=dg.DailyPartitionsDefinition(settings.first_day.isoformat(), end_offset=1),
+        partitions_def=dg.DailyPartitionsDefinition(FIRST_DAY.isoformat(), end_offset=1),
         # One run for a range of days: a run takes seconds to start, a day of bars less than one.
         backfill_policy=dg.BackfillPolicy.single_run(),
         pool=POOL,
@@ -102,7 +103,11 @@ def bar_assets(settings: Settings) -> list[dg.AssetSpec | dg.AssetsDefinition]:
         seconds = time.monotonic() - began
         inspection = _inspect(context, supabase, results, chosen, days.start, days.end)
         for timeframe in () if config.dry_run else chosen:
-            _add_metadata(context, timeframe, inspection, range_metadata(timeframe, results, inspection.bars, seconds))
+            if _is_empty(timeframe, results, inspection):  # a day of a timeframe is an event: 18,000 in ten years
+                context.log.info("There are no %s bars in these days, and none were built.", timeframe)
+                continue
+            of_range = range_metadata(timeframe, results, inspection.bars or (), seconds)
+            _add_metadata(context, timeframe, inspection, of_range)
             yield dg.MaterializeResult(asset_key=asset_key(timeframe))
         if inspection.evaluations:
             for evaluation in inspection.evaluations:
@@ -193,6 +198,14 @@ def _inspect(
     except Exception as exc:
         warn(context.log, f"The bars are stored, but could not be read for the checks. {exc}")
         return Inspection()
+
+
+def _is_empty(timeframe: Timeframe, results: Sequence[BackfillResult], inspection: Inspection) -> bool:
+    """Whether the range has no bars of the timeframe and had none before; False if they could not be counted."""
+    if inspection.bars is None or any(one.timeframe == timeframe for one in inspection.bars):
+        return False
+    levels = [one.levels[timeframe.value] for one in results if timeframe.value in one.levels]
+    return not any(level.written or level.retired for level in levels)
 
 
 def _add_metadata(

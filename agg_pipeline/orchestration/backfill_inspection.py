@@ -17,6 +17,7 @@ from agg_pipeline.database.models.bars import BarSummary, DayOfBars
 from agg_pipeline.market.timeframes import LADDER, Timeframe
 from agg_pipeline.orchestration.check_evaluations import evaluations
 from agg_pipeline.quality.check_results import CURRENT_STATE_CHECKS
+from agg_pipeline.reading.extent import extent
 
 MAX_DAYS = 92  # 132,480 raw 1m bars: three seconds
 SAMPLE_DAYS = 40
@@ -36,7 +37,7 @@ Range = tuple[dt.datetime, dt.datetime]
 class Inspection:
     """Bars of a range by task and by day, evaluations of the checks, and a chart per timeframe in Markdown."""
 
-    bars: Sequence[BarSummary] = ()
+    bars: Sequence[BarSummary] | None = None  # None: not counted
     days: Sequence[DayOfBars] = ()
     evaluations: Sequence[dg.AssetCheckEvaluation] = ()
     charts: Mapping[Timeframe, str] = field(default_factory=dict)
@@ -110,7 +111,7 @@ def inspect_range(
 
 
 def check_recent(gateway: AggGateway, symbols: Sequence[str] | None) -> list[dg.AssetCheckEvaluation]:
-    """Check the last RECENT_DAYS of each symbol; None: of all.
+    """Check the last RECENT_DAYS of the bars of each symbol; None: of all.
 
     Raises:
         ValueError: a symbol has no tasks.
@@ -122,7 +123,7 @@ def check_recent(gateway: AggGateway, symbols: Sequence[str] | None) -> list[dg.
     tasks, results = [task for task in gateway.health(symbols) if task.timeframe in LADDER], []
     for symbol in symbols or dict.fromkeys(task.symbol for task in tasks):
         own = [task for task in tasks if task.symbol == symbol]
-        end = max((task.built_until for task in own), default=dt.datetime.now(dt.UTC))
+        _, end = extent(own)
         results += check_bars(gateway, symbol, begin=end - RECENT_DAYS * _DAY, end=end, health=own)
     checked = list(dict.fromkeys(result.symbol for result in results))
     return list(evaluations(results, f"the last {RECENT_DAYS} days of {_listed(checked, checked)}"))

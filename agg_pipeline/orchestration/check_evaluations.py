@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import dagster as dg
 
+from agg_pipeline.market.number_text import difference
 from agg_pipeline.market.timeframes import LADDER, Timeframe
 from agg_pipeline.orchestration.metadata import Metadata, markdown_table
 from agg_pipeline.quality.check_results import CheckResult, Finding
@@ -112,7 +113,7 @@ def _findings_table(findings: Sequence[Finding], found: int) -> str:
             f.timeframe,
             f"{f.window_utc:%Y-%m-%d %H:%M}",
             f.problem,
-            "" if f.by is None else f"{f.by:.6g}",
+            "" if f.by is None else difference(f.by),
         ]
         for f in findings[:MAX_ROWS]
     ]

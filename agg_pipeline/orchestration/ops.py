@@ -18,6 +18,7 @@ from agg_pipeline.errors import GatewayError
 from agg_pipeline.market.names import mapping_key
 from agg_pipeline.orchestration import tags
 from agg_pipeline.orchestration.check_evaluations import asset_key
+from agg_pipeline.orchestration.days import FIRST_DAY
 from agg_pipeline.orchestration.metadata import day_metadata, failures_table, runlog_metadata
 from agg_pipeline.orchestration.resources import SupabaseResource
 from agg_pipeline.orchestration.run_closing import close, closed_if_terminated, warn
@@ -230,7 +231,7 @@ def _materialization(
 def _day_of(total: TimeframeTotals) -> str | None:
     """The partition of the newest window, None if it is before FIRST_DAY."""
     newest = total.newest_window_utc
-    return newest.date().isoformat() if newest is not None and newest.date() >= load_settings().first_day else None
+    return newest.date().isoformat() if newest is not None and newest.date() >= FIRST_DAY else None
 
 
 def _log_lines(log: Callable[[str], None], lines: Sequence[str]) -> None:

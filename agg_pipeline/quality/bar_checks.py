@@ -4,6 +4,7 @@ Each function adds what it finds on one page to the result of its check.
 """
 
 import datetime as dt
+import sys
 from collections.abc import Iterator
 from typing import TypeAlias
 
@@ -22,6 +23,9 @@ Floats: TypeAlias = "pd.Series[float]"
 Results: TypeAlias = "dict[tuple[str, str], CheckResult]"  # by check and timeframe, of derived bars
 MAX_JUMP = 0.5  # from a close to the next open, relative to the close
 _NUMBERS = [*PRICES, "vol", "vwap", "trade_count"]
+_LARGEST_TERM = sys.float_info.max / 1440
+"""Largest volume that a window adds up: stored rows may hold larger ones, whose sum is infinite."""
+
 _VWAP_TOLERANCE = 1e-9  # relative: rounding of a quotient of sums may leave the range from low to high
 
 
@@ -93,7 +97,8 @@ def _price_errors(rows: pd.DataFrame) -> Iterator[tuple[Flags, Floats, str]]:
 def _by_window(children: pd.DataFrame, source: Timeframe, target: Timeframe, *, is_raw: bool) -> pd.DataFrame:
     """Valid children aggregated by ``target`` window, in columns *_source; windows without one are left out."""
     valid = children[is_valid(children, source, is_raw=is_raw)]
-    valid = valid.assign(trade_count=valid["trade_count"].where(valid["trade_count"] >= 0))
+    counts, volumes = valid["trade_count"], valid["vol"]
+    valid = valid.assign(trade_count=counts.where(counts >= 0), vol=volumes.mask(volumes > _LARGEST_TERM, np.inf))
     windows = valid.groupby(window_starts(valid["ts_utc"], target))
     price = {"open": windows["open"].first(), "high": windows["high"].max(), "low": windows["low"].min()}
     price |= {"close": windows["close"].last()}

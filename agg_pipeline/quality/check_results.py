@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from agg_pipeline.market.number_text import difference
+
 Severity = Literal["warn", "error"]
 CHECKS = ("matches_recomputation", "no_gaps", "parents_agree", "prices_sane", "coverage", "lag", "health")
 RAW_CHECKS = ("prices_sane", "right_table", "no_duplicates")
@@ -30,7 +32,7 @@ class Finding:
     severity: Severity
 
     def __str__(self) -> str:
-        off = "" if self.by is None else f" (by {self.by:.6g})"
+        off = "" if self.by is None else f" (by {difference(self.by)})"
         return f"{self.symbol} {self.timeframe} {self.window_utc:%Y-%m-%d %H:%M} UTC: {self.problem}{off}"
 
 

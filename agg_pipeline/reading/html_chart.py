@@ -5,15 +5,21 @@ pages of Dagster and documents (svg_chart).
 """
 
 import datetime as dt
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pandas as pd
 
 from agg_pipeline.database.models.gaps import Gap
 from agg_pipeline.market.names import html_text
+from agg_pipeline.market.number_text import exact
 from agg_pipeline.reading.svg_chart import DOWN, POOR, UP
 
 _PRICES = ("open", "high", "low", "close")
+_PLAIN = (1e-3, 1e9)  # sizes of prices and volumes that are shown without an exponent
+_ONE_LINE, _LINE = 70, 50  # letters of a title in one line, and of a line of a longer one: it may be all capitals
+_HEAD, _LINE_HEIGHT = 76, 24  # margin above the candles, in pixels
 _GAPS = {"missing": "#ef5350", "quiet": "#808a99"}
 
 
@@ -36,10 +42,19 @@ def candles_html(bars: pd.DataFrame, gaps: Sequence[Gap], *, title: str, length:
         if part.empty:
             continue
         candles = {price: part[price] for price in _PRICES}
-        hover = "quality " + scores[part.index].astype(str)
+        hover = [
+            f"{figures}<br>quality {score}"
+            for figures, score in zip(_figures(part), scores[part.index].astype(str), strict=True)
+        ]
         figure.add_trace(
             go.Candlestick(
-                x=part["ts_utc"], **candles, name=name, increasing_line_color=up, decreasing_line_color=down, text=hover
+                x=part["ts_utc"],
+                **candles,
+                name=name,
+                increasing_line_color=up,
+                decreasing_line_color=down,
+                hovertext=hover,
+                hoverinfo="text",
             ),
             row=1,
             col=1,
@@ -63,6 +78,31 @@ def candles_html(bars: pd.DataFrame, gaps: Sequence[Gap], *, title: str, length:
         for gap in closed
     ]
     figure.update_xaxes(rangebreaks=breaks, rangeslider_visible=False)
-    title = html_text(title) + "<br><sup>red stripes: missing bars; grey: no trades; orange: bars of poor quality</sup>"
-    figure.update_layout(title=title, template="plotly_white", height=720, hovermode="x", bargap=0.2)
+    for row, names in ((1, _PRICES), (2, ("vol",))):
+        # By itself plotly writes 1e-12 as 1p, and cuts off what is wider than the margin.
+        sizes = np.abs(rows[list(names)].to_numpy("float64"))
+        size = max(sizes[np.isfinite(sizes)], default=1.0)
+        form = "none" if _PLAIN[0] <= size < _PLAIN[1] else "e"
+        figure.update_yaxes(exponentformat=form, separatethousands=True, automargin=True, row=row, col=1)
+    lines = [title]
+    if len(title) > _ONE_LINE:
+        lines = textwrap.wrap(title, _LINE, replace_whitespace=False, break_on_hyphens=False)
+    head = (
+        "<br>".join(html_text(line) for line in lines)
+        + "<br><sup>red stripes: missing bars; grey: no trades; orange: bars of poor quality</sup>"
+    )
+    figure.update_layout(
+        title=head,
+        template="plotly_white",
+        height=720,
+        margin_t=_HEAD + _LINE_HEIGHT * len(lines),
+        hovermode="x",
+        bargap=0.2,
+    )
     return str(figure.to_html(include_plotlyjs=True, full_html=True))
+
+
+def _figures(rows: pd.DataFrame) -> Iterator[str]:
+    """Prices and volume of each bar with all their digits; plotly's own text rounds them."""
+    for values in zip(*(rows[name] for name in (*_PRICES, "vol")), strict=True):
+        yield "<br>".join(f"{name} {exact(value)}" for name, value in zip((*_PRICES, "volume"), values, strict=True))

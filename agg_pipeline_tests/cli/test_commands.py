@@ -3,12 +3,15 @@
 Of `load` it is 2: nothing was loaded.
 """
 
+import os
+import socket
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from agg_pipeline.cli import app
+from agg_pipeline_tests.embedded.processes import children
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +105,7 @@ def test_the_help_of_load_has_its_exit_codes() -> None:
     ("days", "said"),
     [
         (("2026-01-05", "2026-01-04"), "--to 2026-01-04 is before --from 2026-01-05"),
-        (("1999-01-01", "1999-01-02"), "--from 1999-01-01 is before 2025-07-01, the first day of backfills"),
+        (("1989-12-31", "1999-01-02"), "--from 1989-12-31 is before 1990-01-01, the first day that Dagster can pick"),
         (("soon", "2026-01-04"), "--from soon is not a date"),
         (("2026-01-05", "2026-01-06"), "nothing runs in .agg_pipeline. Start it with `agg-pipeline up`, or pass --ui"),
     ],
@@ -114,6 +117,25 @@ def test_a_backfill_that_cannot_be_is_one_line(days: tuple[str, str], said: str)
 def test_down_without_anything_running_says_so() -> None:
     result = run("down")
     assert (result.exit_code, result.stdout) == (0, "Nothing runs in .agg_pipeline.\n")
+
+
+def test_up_on_a_taken_port_starts_nothing(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        before = children(os.getpid())
+        result = run("up", "--root", str(tmp_path / "stack"), "--port", port)
+        refused(result, f"Port {port} of 127.0.0.1 is taken by another process. Choose another with --port")
+        refused(run("up", "--host", "0.0.0.0", "--port", port), f"Port {port} of 0.0.0.0 is taken")
+        assert children(os.getpid()) == before
+    assert list(tmp_path.iterdir()) == [], "not even a folder"
+
+
+@pytest.mark.parametrize(
+    ("host", "said"), [("192.0.2.1", "is no address of this machine. Correct --host"), ("no such", "is no address")]
+)
+def test_up_at_an_address_that_is_none_starts_nothing(tmp_path: Path, host: str, said: str) -> None:
+    refused(run("up", "--host", host), said)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_doctor_shows_no_password(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,3 +150,30 @@ def test_a_task_that_a_tick_has_at_work_is_waited_for(
     assert backfill(defs, instance, "2026-01-05", "2026-01-07").success
     tick.join()
     assert assert_equals_oracle(three_days)["AAA", "1d"] == 3
+
+
+def test_days_without_raw_bars_cost_no_events_and_build_nothing(
+    defs: dg.Definitions, instance: dg.DagsterInstance, three_days: psycopg.Connection
+) -> None:
+    """Nor do they build what lies after them, years later, and is not built yet."""
+    result = backfill(defs, instance, "1996-01-01", "1996-01-20")
+    assert result.success
+    assert materialized(result) == {}
+    assert scalar(three_days, "select count(*) from derived_data_bars") == 0
+    told = "\n".join(entry.user_message for entry in instance.all_logs(result.run_id))
+    assert "There are no 1d bars in these days, and none were built." in told
+
+
+def test_any_day_with_raw_bars_can_be_picked(
+    defs: dg.Definitions, instance: dg.DagsterInstance, one_gateway: AggGateway, clean: psycopg.Connection
+) -> None:
+    one_gateway.register_asset("OLD", start=dt.datetime(1995, 3, 1, tzinfo=dt.UTC), base_timeframe="1m")
+    clean.execute(
+        """insert into data_bars (canonical_symbol, timeframe, ts_utc, open, high, low, close, vol, trade_count, source)
+           select 'OLD', '1m', '1995-03-01Z'::timestamptz + m * interval '1 minute', 100, 102, 99, 101, 10, 1, 'test'
+             from generate_series(0, 1439) m"""
+    )
+    result = backfill(defs, instance, "1995-03-01", "1995-03-01")
+    assert result.success
+    assert list(materialized(result)) == [f"bars_{timeframe}" for timeframe in TIMEFRAMES]
+    assert assert_equals_oracle(clean)["OLD", "1d"] == 1

@@ -101,7 +101,7 @@ def test_chart_draws_bars_and_gaps(database: psycopg.Connection, suffix: str, st
     drawn = Path(f"chart.{suffix}").read_bytes()
     assert drawn.startswith(starts)
     if suffix != "png":
-        assert b"EURUSD 5m, 2026-01-04 " in drawn
+        assert b"EURUSD 5m, bars of 2026-01-05 09:00 to 2026-01-05 10:25 UTC" in drawn
         assert (b'"fillcolor":"#ef5350"' if suffix == "html" else b"2 windows without a bar") in drawn
     if suffix == "html":
         assert b"cdn" not in drawn.split(b"plotly.js v")[0], "it needs no network"

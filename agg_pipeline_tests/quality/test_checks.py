@@ -165,7 +165,7 @@ IMPOSSIBLE: list[tuple[dict[str, object], str, str]] = [
     ({"vwap": 12.5}, "vwap is 12.5, outside 9.0 to 12.0 (by 0.5)", "warn"),
     ({"vwap": 8.0}, "vwap is 8.0, outside 9.0 to 12.0 (by -1)", "warn"),
     ({"vwap": "NaN"}, "vwap is inf, outside 9.0 to 12.0", "warn"),
-    ({"open": 17.0, "high": 18.0}, "opens at 17.0 after a close of 11.0 (by 0.545455)", "warn"),
+    ({"open": 17.0, "high": 18.0}, "opens at 17.0 after a close of 11.0 (by 0.545454545455)", "warn"),
 ]
 
 

@@ -6,7 +6,11 @@ import xml.etree.ElementTree as ET
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from agg_pipeline.market.number_text import exact
+from agg_pipeline.reading.html_chart import candles_html
 from agg_pipeline.reading.svg_chart import HEIGHT, WIDTH, as_markdown, candles_svg
 
 MONDAY = pd.Timestamp("2026-01-05T00:00Z")
@@ -110,6 +114,45 @@ def test_constant_prices_can_be_drawn(price: float) -> None:
     assert len(drawn(svg)["candle"]) == 2
     assert "nan" not in svg
     assert len(drawn(candles_svg(flat.head(1), title="x"))["candle"]) == 1
+
+
+@given(
+    st.floats(allow_nan=False, allow_infinity=False) | st.floats(1e-13, 1e-4) | st.sampled_from([1e30, -37.63, 1e5]),
+    st.sampled_from([0, 1e-16, 1e-9, 1e-3, 1.0]),
+    st.floats(0, allow_infinity=False),
+)
+def test_labels_of_any_prices_differ_and_fit_in_the_margin(price: float, spread: float, vol: float) -> None:
+    end = price * (1 - spread)
+    rows = bars(0, 5).assign(open=price, close=end, high=max(price, end), low=min(price, end), vol=[vol, 1.0])
+    svg = candles_svg(rows, title="W" * 100 + " 5m, bars of 2026-01-05 00:00 to 2026-01-05 00:05 UTC")
+    assert "nan" not in svg
+    assert "inf" not in svg
+    labels = drawn(svg)["price"]
+    texts = [label.text or "" for label in labels]
+    assert len({float(text) for text in texts}) == len(texts)
+    digit = 11 * 0.64  # the widest of the usual fonts, DejaVu Sans
+    assert all(
+        float(label.get("x", "")) + len(text) * digit <= WIDTH for label, text in zip(labels, texts, strict=True)
+    )
+    heights = [float(label.get("y", "")) for label in labels]
+    assert all(0 < height < HEIGHT for height in heights)
+    assert heights == sorted(heights, reverse=True)
+
+
+def test_the_figures_of_tiny_prices_are_whole() -> None:
+    tiny = bars(0, 5).assign(open=1e-12, high=1.5e-12, low=1e-12, close=[1.25e-12, 1.2500000000000001e-12])
+    parts = drawn(candles_svg(tiny, title="SHIB"))
+    assert [label.text for label in parts["price"]] == ["1.00e-12", "1.17e-12", "1.33e-12", "1.50e-12"]
+    assert tooltip(parts["candle"][1]).endswith("O 1e-12 H 1.5e-12 L 1e-12 C 1.2500000000000001e-12 V 2")
+
+
+@pytest.mark.parametrize(("price", "form"), [(1e-12, "e"), (-37.63, "none")])
+def test_the_axis_and_the_tooltips_of_the_page_are_whole(price: float, form: str) -> None:
+    flat = bars(0, 5).assign(open=price, high=price, low=price, close=price, vol=1e12)
+    page = candles_html(flat, [], title="W" * 100, length=dt.timedelta(minutes=5))
+    assert f'"exponentformat":"{form}"' in page
+    assert f"open {exact(price)}" in page
+    assert "W" * 51 not in page, "a long title is broken into lines"
 
 
 def test_a_chart_without_bars_says_no_bars() -> None:
