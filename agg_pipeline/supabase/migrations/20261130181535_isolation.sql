@@ -887,7 +887,7 @@ with recursive candidate as materialized (
 )
 select c.canonical_symbol, c.timeframe, c.minutes,
        -- A time that can be subtracted, whatever stands in the row.
-       greatest(least(c.last_attempted_at_utc, p_now_utc), min(d.since), '1900-01-01 00:00:00+00')
+       greatest(case when c.last_attempted_at_utc <= p_now_utc then c.last_attempted_at_utc end, min(d.since), '1900-01-01 00:00:00+00')
   from due d join candidate c on c.canonical_symbol = d.canonical_symbol and c.timeframe = d.timeframe
  group by c.canonical_symbol, c.timeframe, c.minutes, c.last_attempted_at_utc;
 end $function$;
