@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
-from hypothesis import event, given
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from agg_pipeline.ingest.bar_row import BarRow
@@ -187,11 +187,13 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(csv_files())
+@settings(max_examples=settings.default.max_examples // 3)
 def test_any_csv_reads_back_bit_for_bit(path: Path, written: Written) -> None:
     reads_back(path, *written)
 
 
 @given(parquet_files())
+@settings(max_examples=settings.default.max_examples // 3)
 def test_any_parquet_reads_back_bit_for_bit(path: Path, written: Written) -> None:
     reads_back(path, *written)
 

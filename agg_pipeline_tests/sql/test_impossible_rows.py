@@ -68,7 +68,7 @@ def three_symbols(db: psycopg.Connection) -> psycopg.Connection:
 @example(bars=[], state={"last_agg_bar_ts_utc": "infinity"}, timeframe="5m", ranges=[])
 @example(bars=[], state={"hard_fail_streak": 2**31 - 1, "total_runs": 2**63 - 1}, timeframe="5m", ranges=[])
 @example(bars=[], state={"lease_token": 2**63 - 1}, timeframe="1h", ranges=[("-infinity", "infinity")])
-@settings(max_examples=max(15, settings.default.max_examples // 5), suppress_health_check=list(HealthCheck))
+@settings(max_examples=max(4, settings.default.max_examples // 20), suppress_health_check=list(HealthCheck))
 def test_no_row_of_one_symbol_reaches_another(
     three_symbols: psycopg.Connection,
     bars: list[dict[str, object]],

@@ -103,7 +103,6 @@ AFTER = {
 
 SAMPLE = [
     "a trigger on data_agg_state, when a run ends",
-    "a trigger on derived_data_bars",
     "a cursor at infinity",
     "raw rows that cannot be read",
 ]
