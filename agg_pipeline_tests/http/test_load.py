@@ -22,7 +22,7 @@ GOOD = "EURUSD,2026-01-05T10:0{n}:00Z,1.1,1.2,1.0,1.15,5,1.1,3\n"
 
 
 def write(path: Path, *lines: str) -> Path:
-    path.write_bytes(gzip.compress((HEADER + "".join(lines)).encode()))
+    path.write_bytes(gzip.compress((HEADER + "".join(lines)).encode(), mtime=0))
     return path
 
 

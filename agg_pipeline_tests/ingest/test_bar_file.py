@@ -153,7 +153,7 @@ def test_progress(tmp_path: Path, name: str) -> None:
             "Say which with --columns ts=NAME, or write date and time into one column",
         ),
         ("a.csv", b"PK\x03\x04 and so on", "is a zip archive or an Excel workbook. Unpack it, or export it as CSV"),
-        ("a.csv.gz", gzip.compress(gzip.compress(b"")), "is gzipped twice. Unpack it"),
+        ("a.csv.gz", gzip.compress(gzip.compress(b"", mtime=0), mtime=0), "is gzipped twice. Unpack it"),
         ("a.csv.zst", b"\x28\xb5\x2f\xfd and so on", "is compressed with zstd. Unpack it"),
         ("a.csv", f"{HEADER},Open".encode(), "has column open twice. Keep one of each"),
         ("a.parquet", parquet_bytes({"symbol": ["EURUSD"]}), "has no column ts_utc, open, high, low, close, volume"),
@@ -188,7 +188,7 @@ def test_a_header_without_rows_has_no_bars(tmp_path: Path) -> None:
 
 def test_a_truncated_file_yields_the_batches_before_its_end(tmp_path: Path) -> None:
     path = tmp_path / "bars.csv.gz"
-    whole = gzip.compress("\n".join([HEADER, *minutes(15_000)]).encode())
+    whole = gzip.compress("\n".join([HEADER, *minutes(15_000)]).encode(), mtime=0)
     path.write_bytes(whole[: len(whole) // 2])
     batches = BarFile(path, Timeframe.M1).batches(print, rows=1000)
     assert len(next(batches)) == 1000

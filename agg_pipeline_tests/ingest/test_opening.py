@@ -42,7 +42,7 @@ def pipe(content: bytes, at_a_time: int) -> Iterator[Path]:
     "content",
     [
         TEXT.encode(),
-        gzip.compress(TEXT.encode()),
+        gzip.compress(TEXT.encode(), mtime=0),
         TEXT.encode("utf-16"),
         parquet_bytes(columns(vwap=[10.5], trade_count=[3])),
     ],
@@ -73,7 +73,7 @@ def test_byte_order_marks(tmp_path: Path, encoding: str, is_gzip: bool) -> None:
     mark = "" if encoding in ("utf-8-sig", "utf-16", "utf-32") else "\ufeff"
     content = (mark + TEXT.replace("EURUSD", "Ünï-株🙂")).encode(encoding)
     path = tmp_path / "bars.csv"
-    path.write_bytes(gzip.compress(content) if is_gzip else content)
+    path.write_bytes(gzip.compress(content, mtime=0) if is_gzip else content)
     assert read(path) == ([GOOD_BAR | {"canonical_symbol": "Ünï-株🙂"}], [])
 
 
@@ -104,7 +104,7 @@ def test_a_line_that_is_too_long_is_rejected_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cut", [1, 5, 9])
 def test_every_cut_of_a_gzip_file_is_damage(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "bars.csv.gz"
-    path.write_bytes(gzip.compress(TEXT.encode())[:-cut])
+    path.write_bytes(gzip.compress(TEXT.encode(), mtime=0)[:-cut])
     with pytest.raises(BarFileError, match=r"is damaged or cut off"):
         read(path)
 

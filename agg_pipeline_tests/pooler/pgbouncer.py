@@ -106,7 +106,7 @@ def leaves_nothing(url: str) -> Iterator[None]:
         state.update(state.pop("settings"))
     # Another role does not see all of them.
     changed = {name: (value, after.get(name)) for name, value in before.items() if value != after.get(name)}
-    assert changed == {}
+    assert changed == {}, changed
     clean = ("advisory_locks", "prepared_statements", "held_cursors", "temporary_tables", "listening")
     assert {name: after[name] for name in clean} == dict.fromkeys(clean, 0)
     assert after["default_transaction_read_only"] == "off"
