@@ -24,7 +24,7 @@ def tick(market: psycopg.Connection, open_browser: Callable[[str], contextlib.Ab
     """A tick of the whole market, launched from the Launchpad as it opens; the id of the run, which succeeded."""
     with open_browser("tick") as browser:
         browser.open_launchpad("agg_master")
-        for line in ("select_due:", "max_tasks: 20", "max_windows: 100", "symbols: []", "timeframes: []"):
+        for line in ("select_due:", "max_tasks: 20", "symbols: []", "timeframes: []"):
             browser.sees(line)
         browser.picture("launchpad")
         run_id = browser.launch()
