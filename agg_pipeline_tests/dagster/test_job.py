@@ -11,6 +11,7 @@ from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.definitions import build_definitions
 from agg_pipeline.embedded import Stack
 from agg_pipeline.embedded.postgrest import sign_token
+from agg_pipeline_tests.conftest import skip_without_rest
 from agg_pipeline_tests.oracle import assert_equals_oracle
 from agg_pipeline_tests.sampling import sampled
 
@@ -230,8 +231,7 @@ def test_a_replay_at_no_time_is_refused(
 def test_a_wrong_key_is_said_to_be_a_setting(
     settings_of_the_stack: pytest.MonkeyPatch, instance: dg.DagsterInstance, clean: psycopg.Connection, stack: Stack
 ) -> None:
-    if stack.api_url is None:
-        pytest.skip(f"no PostgREST on this machine: {stack.api_missing}")
+    skip_without_rest(stack)
     wrong = sign_token("not the secret of this server, but as long", {"role": "service_role"})
     settings_of_the_stack.setenv("SUPABASE_SERVICE_ROLE_KEY", wrong)
     result = run(build_definitions(), instance)

@@ -10,6 +10,7 @@ import pytest
 
 from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.embedded import Stack
+from agg_pipeline_tests.conftest import skip_without_rest
 from agg_pipeline_tests.sql.helpers import at, put, rows
 
 CALLS_OF_A_TICK = "agg_pipeline.orchestration.selection.named_tasks"
@@ -108,8 +109,7 @@ def test_a_traceback_at_level_debug_shows_no_key(
     defs: dg.Definitions, instance: dg.DagsterInstance, hour: psycopg.Connection, stack: Stack
 ) -> None:
     """The database refuses a call with an error that repeats the headers of the request, the key among them."""
-    if stack.api_url is None:
-        pytest.skip(f"no PostgREST on this machine: {stack.api_missing}")
+    skip_without_rest(stack)
     function = "agg_bars_by_day(text[], timestamptz, timestamptz)"
     hour.execute(f"alter function {function} rename to agg_bars_by_day_of_this_version")
     hour.execute(
