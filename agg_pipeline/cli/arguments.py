@@ -8,6 +8,7 @@ import typer
 
 from agg_pipeline.cli.app import CommandError
 from agg_pipeline.market.timeframes import Timeframe
+from agg_pipeline.market.times import parse_iso
 
 Root = Annotated[Path, typer.Option(help="Folder of the embedded stack.")]
 DatabaseUrl = Annotated[
@@ -42,10 +43,12 @@ def parse_timeframe(name: str) -> Timeframe:
 def parse_time(text: str, option: str) -> dt.datetime:
     """An ISO date or time, UTC unless it has an offset."""
     try:
-        time = dt.datetime.fromisoformat(text)
+        time = parse_iso(text)
     except ValueError:
-        raise CommandError(f"{option} {text} is not a time; write it as 2025-07-01 or 2025-07-01T12:00Z.") from None
-    return time.astimezone(dt.UTC) if time.tzinfo else time.replace(tzinfo=dt.UTC)
+        raise CommandError(
+            f"{option} {text} is not a time from 1900 to 2200; write it as 2025-07-01 or 2025-07-01T12:00Z."
+        ) from None
+    return time if time.tzinfo else time.replace(tzinfo=dt.UTC)
 
 
 def parse_day(text: str, option: str) -> dt.date:

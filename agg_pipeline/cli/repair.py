@@ -18,6 +18,7 @@ _CURSORS = {
     "future": "later than its data: set to the window of the newest bar",
     "off_grid": "off the grid: set to the start of its window",
     "frozen": "at an empty window: the next ticks pass it",
+    "impossible": "not between 1900 and 2200, or its next run is not: set to the start of the task, which is due now",
     "stuck": "left running by a worker that is gone: released",
 }
 

@@ -12,6 +12,7 @@ from agg_pipeline.database.models.runs import RunReport
 from agg_pipeline.database.models.tasks import DueTask
 from agg_pipeline.errors import GatewayError, PermanentError
 from agg_pipeline.market.names import SymbolError, check_symbol
+from agg_pipeline.market.times import parse_iso
 from agg_pipeline.orchestration.calendar_refresh import fill_or_warn
 from agg_pipeline.orchestration.resources import SupabaseResource
 from agg_pipeline.orchestration.run_closing import opened_run
@@ -109,9 +110,9 @@ def parse_now(now_utc: str | None) -> dt.datetime | None:
     if now_utc is None:
         return None
     with contextlib.suppress(ValueError):
-        now = dt.datetime.fromisoformat(now_utc)
+        now = parse_iso(now_utc)
         if now.tzinfo is not None:
-            return now.astimezone(dt.UTC)
+            return now
     raise dg.Failure(
         f"now_utc={now_utc!r} is not a time with an offset; write it as 2026-01-05T10:01:00Z.", allow_retries=False
     )

@@ -208,6 +208,13 @@ def _catalogue() -> list[Figure]:
             ]
     found += [
         Figure(
+            "loaded_history",
+            "29,000 1m bars of one symbol, from the first tick of a real daemon until all timeframes are built",
+            "100 windows of each task a run, from the pace of the first six",
+            "test_bench_backlog.py",
+            Goal("value", "<=", 60),
+        ),
+        Figure(
             "run_worker_rss",
             "peak RSS of the run worker, 10,000 tasks",
             "20 tasks",

@@ -6,11 +6,14 @@ Of `load` it is 2: nothing was loaded.
 import os
 import socket
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from agg_pipeline.cli import app
+from agg_pipeline.cli import app, repair, tables
+from agg_pipeline.database.models.health import State
+from agg_pipeline.database.models.rebuild import BadCursor
 from agg_pipeline_tests.embedded.processes import children
 
 
@@ -146,3 +149,8 @@ def test_doctor_shows_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
     result = run("doctor")
     refused(result, "write it as postgresql://user:password@host:5432/database")
     assert "planted-secret" not in result.output
+
+
+def test_whatever_the_database_may_say_has_its_words() -> None:
+    assert {*get_args(BadCursor.model_fields["kind"].annotation)} == {*repair._CURSORS}
+    assert {*get_args(State)} == {*tables.COLOURS}
