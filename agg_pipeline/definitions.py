@@ -36,7 +36,7 @@ def build_definitions(*, cron_schedule: str = EVERY_5_MINUTES) -> dg.Definitions
         sensors=[
             build_catch_up_sensor(job, settings),
             build_rerun_sensor(job, settings),
-            build_release_sensor(job, settings),
+            build_release_sensor(settings),
             build_alert_sensor(settings),
         ],
         resources=resources,

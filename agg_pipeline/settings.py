@@ -36,8 +36,16 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     env_name: Environment = Field(Environment.DEV, description="dev, test, stage or prod.")
+    asset_key_prefix: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9_]*$",
+        description="First part of the keys of assets, which one Dagster instance may hold for several environments. "
+        "Default: the environment, as in prod/bars_5m. Empty: none.",
+    )
     job_name: str = Field("agg-master", min_length=1, description="Name of the job in ops_runlog.")
-    max_tasks_per_run: int = Field(20, ge=1, le=100_000, description="Most tasks of one tick.")
+    max_tasks_per_run: int = Field(
+        50_000, ge=1, le=100_000, description="Most tasks of one tick; so many take half a minute."
+    )
     max_windows_per_task: int = Field(
         100,
         ge=1,
@@ -60,8 +68,11 @@ class Settings(BaseModel):
     retention_days: int = Field(14, ge=1, le=3650, description="Days for which finished runs are kept.")
     agg_derivation_version: int = Field(1, ge=1, description="derivation_version of new bars.")
     log_level: Literal["DEBUG", "INFO", "WARN", "WARNING", "ERROR"] = "INFO"
-    tasks_per_step: int = Field(
-        1, ge=1, le=10_000, description="Tasks per Dagster step; a symbol's tasks stay together."
+    tasks_per_step: int | None = Field(
+        None,
+        ge=1,
+        le=10_000,
+        description="Tasks per Dagster step; a symbol's tasks stay together. Default: 1 if few tasks are due.",
     )
     agg_executor: Literal["in_process", "multiprocess", "celery", "k8s"] = Field(
         "in_process", description="Executor of the steps of a run."
@@ -75,6 +86,12 @@ class Settings(BaseModel):
         SecretStr(""),
         description="Recipients of alerts: apprise URLs, separated by blanks or commas. Empty: none.",
     )
+
+    @property
+    def asset_prefix(self) -> tuple[str, ...]:
+        """Parts of asset keys before the name."""
+        prefix = self.env_name.value.lower() if self.asset_key_prefix is None else self.asset_key_prefix
+        return (prefix,) if prefix else ()
 
     @field_validator("env_name", "log_level", mode="before")
     @classmethod

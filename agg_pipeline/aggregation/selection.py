@@ -20,6 +20,18 @@ class WorkUnit(Wire):
     now_utc: AwareDatetime | None = Field(None, description="Replay: time to take for now. None: the clock.")
 
 
+READABLE_STEPS = 40
+FEW_STEPS = 10
+
+
+def tasks_per_step(tasks: int, settings: Settings) -> int:
+    """Most tasks of a unit where a run has ``tasks``: one each while a person reads the steps, else few large steps.
+
+    A step costs Dagster about a tenth of a second, whatever it holds.
+    """
+    return settings.tasks_per_step or (1 if tasks <= READABLE_STEPS else -(-tasks // FEW_STEPS))
+
+
 def windows_per_task(tasks: int, settings: Settings) -> int:
     """Most windows that each of ``tasks`` builds in one run.
 

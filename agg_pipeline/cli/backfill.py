@@ -23,7 +23,8 @@ _LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $p
   ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } ... on UnauthorizedError { message }
   ... on RunConfigValidationInvalid { errors { message } } ... on PipelineNotFoundError { message }
   ... on InvalidSubsetError { message } } }"""
-_LOCATIONS = "{ repositoriesOrError { ... on RepositoryConnection { nodes { location { name } } } } }"
+_LOCATIONS = """{ repositoriesOrError { ... on RepositoryConnection { nodes {
+  location { name } assetNodes { assetKey { path } } } } } }"""
 _RUN = """query($run: ID!) { runOrError(runId: $run) { ... on Run { status tags { key value } } } }"""
 _LOG = """query($run: ID!) { logsForRun(runId: $run) { ... on EventConnection { events {
   ... on LogMessageEvent { message }
@@ -73,12 +74,13 @@ def backfill(
 
 def _launch(http: httpx.Client, timeframes: list[str], first: dt.date, last: dt.date, config: dict[str, object]) -> str:
     bounds = {"start": first.isoformat(), "end": last.isoformat()}
+    location, assets = _location(http)
     params = {
         "selector": {
-            "repositoryLocationName": _location(http),
+            "repositoryLocationName": location,
             "repositoryName": "__repository__",
             "jobName": "__ASSET_JOB",
-            "assetSelection": [{"path": [f"bars_{timeframe}"]} for timeframe in timeframes],
+            "assetSelection": [{"path": assets[timeframe]} for timeframe in timeframes],
         },
         "runConfigData": {"ops": {"backfill_bars": {"config": {k: v for k, v in config.items() if v is not None}}}},
         "executionMetadata": {
@@ -92,17 +94,25 @@ def _launch(http: httpx.Client, timeframes: list[str], first: dt.date, last: dt.
     return str(answer["run"]["runId"])
 
 
-def _location(http: httpx.Client) -> str:
-    """Code location of the environment; where the UI serves only one, that one."""
+def _location(http: httpx.Client) -> tuple[str, dict[str, list[str]]]:
+    """Code location of the environment (where the UI serves only one, that one), and its assets by timeframe."""
     nodes = _ask(http, _LOCATIONS)["repositoriesOrError"].get("nodes", [])
-    names = sorted({node["location"]["name"] for node in nodes})
+    by_name = {
+        node["location"]["name"]: {
+            asset["assetKey"]["path"][-1].removeprefix("bars_"): asset["assetKey"]["path"]
+            for asset in node["assetNodes"]
+        }
+        for node in nodes
+    }
+    names = sorted(by_name)
     wanted = load_settings().env_name.value.lower()
     if len(names) != 1 and wanted not in names:
         raise CommandError(
             f"The Dagster UI at {http.base_url} serves {', '.join(names) or 'no code location yet'}, but not {wanted}; "
             "set ENV_NAME to one that it serves."
         )
-    return names[0] if len(names) == 1 else wanted
+    name = names[0] if len(names) == 1 else wanted
+    return name, by_name[name]
 
 
 def _follow(http: httpx.Client, run_id: str) -> str:

@@ -14,34 +14,28 @@ from pydantic import Field
 
 from agg_pipeline.aggregation.backfill import BackfillResult, backfill_symbol
 from agg_pipeline.database.models.runs import RunReport
-from agg_pipeline.database.rebuilding import OnProgress
 from agg_pipeline.errors import GatewayError
 from agg_pipeline.market.names import SymbolError, check_symbol
 from agg_pipeline.market.timeframes import LADDER, Timeframe
+from agg_pipeline.orchestration.asset_keys import RAW, backfill_pool, bars_key
 from agg_pipeline.orchestration.backfill_inspection import Inspection, check_recent, inspect_range
 from agg_pipeline.orchestration.calendar_refresh import fill_or_warn
 from agg_pipeline.orchestration.check_evaluations import (
-    RAW_ASSET,
-    asset_key,
+    carried_over,
     check_results,
     check_specs,
     raw_check_specs,
 )
 from agg_pipeline.orchestration.days import FIRST_DAY
+from agg_pipeline.orchestration.materializations import day_materializations
 from agg_pipeline.orchestration.metadata import Metadata, day_metadata, plan_table, range_metadata, runlog_metadata
+from agg_pipeline.orchestration.progress import Progress
 from agg_pipeline.orchestration.resources import SupabaseResource
-from agg_pipeline.orchestration.run_closing import opened_run, warn
-from agg_pipeline.orchestration.tags import PROGRESS
+from agg_pipeline.orchestration.run_closing import BACKFILL_JOB, opened_run, warn
+from agg_pipeline.orchestration.run_tags import complete_tags
 from agg_pipeline.settings import load_settings
 
-RAW = dg.AssetSpec(
-    RAW_ASSET, group_name="bars", description="Raw 1m and 5m bars in data_bars, written by the ingester."
-)
-BACKFILL_JOB = "agg-backfill"
-"""Job name of backfills in ops_runlog."""
-
-POOL = "agg_backfill"
-"""Concurrency pool with one slot: a second backfill waits in the run queue, where it needs no process."""
+GROUP = "bars"
 
 _WEEKDAYS_2100 = "0 21 * * 1-5"  # by then every market that closes at weekends has traded that day
 
@@ -58,6 +52,7 @@ def bar_checks() -> dg.AssetChecksDefinition:
 
     @dg.multi_asset_check(name="raw_bars", specs=raw_check_specs(), can_subset=True)
     def raw_bars(context: dg.AssetCheckExecutionContext, supabase: SupabaseResource) -> Iterator[dg.AssetCheckResult]:
+        complete_tags(context.instance, context.run, load_settings(), "checks")
         yield from check_results(context.selected_asset_check_keys, _recent(supabase, None))
 
     return raw_bars
@@ -65,11 +60,14 @@ def bar_checks() -> dg.AssetChecksDefinition:
 
 def bar_assets() -> list[dg.AssetSpec | dg.AssetsDefinition]:
     """The raw bars, and the derived timeframes as one definition of which any subset can be backfilled."""
+    raw = dg.AssetSpec(
+        bars_key(RAW), group_name=GROUP, description="Raw 1m and 5m bars in data_bars, written by the ingester."
+    )
     specs = [
         dg.AssetSpec(
-            asset_key(target),
-            deps=[asset_key(source) if source in LADDER else RAW.key],
-            group_name="bars",
+            bars_key(target),
+            deps=[bars_key(source if source in LADDER else RAW)],
+            group_name=GROUP,
             description=f"Live {target.value} bars in derived_data_bars, built from {source.value} bars.",
             skippable=True,
             freshness_policy=_freshness(target),
@@ -85,17 +83,19 @@ def bar_assets() -> list[dg.AssetSpec | dg.AssetsDefinition]:
         partitions_def=dg.DailyPartitionsDefinition(FIRST_DAY.isoformat(), end_offset=1),
         # One run for a range of days: a run takes seconds to start, a day of bars less than one.
         backfill_policy=dg.BackfillPolicy.single_run(),
-        pool=POOL,
+        pool=backfill_pool(),
         description="Builds and rebuilds the bars of a range of days, and the bars that are built from them.",
     )
     def backfill_bars(
         context: dg.AssetExecutionContext, config: BackfillConfig, supabase: SupabaseResource
     ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
-        if not context.selected_asset_keys:  # only checks are selected, by the button Execute
+        is_backfill = bool(context.selected_asset_keys)
+        complete_tags(context.instance, context.run, load_settings(), "backfill" if is_backfill else "checks")
+        if not is_backfill:  # only checks are selected, by the button Execute
             yield from check_results(context.selected_asset_check_keys, _recent(supabase, config.symbols))
             return
         days = context.partition_time_window
-        chosen = [t for t in LADDER if dg.AssetKey(asset_key(t)) in context.selected_asset_keys]
+        chosen = [t for t in LADDER if bars_key(t) in context.selected_asset_keys]
         began = time.monotonic()
         results = _backfill_all(context, config, supabase, chosen, days.start, days.end)
         table = plan_table(results)
@@ -108,10 +108,12 @@ def bar_assets() -> list[dg.AssetSpec | dg.AssetsDefinition]:
                 continue
             of_range = range_metadata(timeframe, results, inspection.bars or (), seconds)
             _add_metadata(context, timeframe, inspection, of_range)
-            yield dg.MaterializeResult(asset_key=asset_key(timeframe))
+            yield dg.MaterializeResult(asset_key=bars_key(timeframe))
+        if not config.dry_run:
+            _report_other_days(context, supabase, chosen)
         if inspection.evaluations:
             for evaluation in inspection.evaluations:
-                if evaluation.asset_key == RAW.key:
+                if evaluation.asset_key == bars_key(RAW):
                     context.log_event(evaluation)
             yield from check_results(context.selected_asset_check_keys, inspection.evaluations)
         if failed := [one for one in results if one.failed]:
@@ -121,7 +123,7 @@ def bar_assets() -> list[dg.AssetSpec | dg.AssetsDefinition]:
                 allow_retries=False,
             )
 
-    return [RAW, backfill_bars]
+    return [raw, backfill_bars]
 
 
 def _freshness(timeframe: Timeframe) -> dg.FreshnessPolicy:
@@ -150,7 +152,7 @@ def _backfill_all(
             if not config.dry_run:
                 fill_or_warn(context.log, gateway)
             symbols = config.symbols or list(dict.fromkeys(task.symbol for task in gateway.health()))
-            progress = ProgressTag(context, begin, end, len(symbols))
+            progress = Progress(context, begin, end, len(symbols))
             for n, symbol in enumerate(symbols):
                 try:
                     if config.symbols:  # those of the database are what they are
@@ -200,6 +202,23 @@ def _inspect(
         return Inspection()
 
 
+def _report_other_days(
+    context: dg.AssetExecutionContext, supabase: SupabaseResource, timeframes: Sequence[Timeframe]
+) -> None:
+    """Report what was built besides the selected days: windows before them, and timeframes above."""
+    days = {dt.date.fromisoformat(key) for key in context.partition_keys}
+    try:
+        touched = supabase.gateway.touched_days()
+        reported = {(timeframe.value, day) for timeframe in timeframes for day in days}
+        events = list(day_materializations(touched, reported, context.run.run_id))
+        others = {event.asset_key for event in events} - {bars_key(timeframe) for timeframe in timeframes}
+        for event in [*events, *carried_over(context.instance, others, [])]:
+            context.log_event(event)
+        supabase.gateway.forget_touched_days(touched)
+    except GatewayError as exc:
+        warn(context.log, f"The bars are stored; the next tick reports the other days that changed. {exc}")
+
+
 def _is_empty(timeframe: Timeframe, results: Sequence[BackfillResult], inspection: Inspection) -> bool:
     """Whether the range has no bars of the timeframe and had none before; False if they could not be counted."""
     if inspection.bars is None or any(one.timeframe == timeframe for one in inspection.bars):
@@ -212,7 +231,7 @@ def _add_metadata(
     context: dg.AssetExecutionContext, timeframe: Timeframe, inspection: Inspection, of_range: Metadata
 ) -> None:
     """Add to each day its own metadata, and to the last one that of the range, which is large."""
-    asset, (*_, last) = asset_key(timeframe), context.partition_keys
+    asset, (*_, last) = bars_key(timeframe), context.partition_keys
     drawn = inspection.charts.get(timeframe)
     chart: Metadata = {"candles": dg.MetadataValue.md(drawn)} if drawn else {}
     of_range = chart | of_range | runlog_metadata(context.run.run_id)
@@ -220,29 +239,3 @@ def _add_metadata(
     for day in inspection.days:
         if day.timeframe == timeframe:
             context.add_asset_metadata(day_metadata(day), asset, partition_key=day.day.isoformat())
-
-
-class ProgressTag:
-    """Progress of a backfill in percent, as a tag of its run, which the run list shows."""
-
-    def __init__(self, context: dg.AssetExecutionContext, begin: dt.datetime, end: dt.datetime, symbols: int) -> None:
-        self._context, self._begin, self._length, self._symbols = context, begin, end - begin, symbols
-        self._shown = -1
-
-    def of_symbol(self, n: int, symbol: str) -> OnProgress:
-        """Callback for the n-th symbol."""
-
-        def update(reached: dt.datetime) -> None:
-            part = min(1.0, max(0.0, (reached - self._begin) / self._length))
-            self._context.log.debug("%s: up to %s", symbol, reached.isoformat())
-            self._show(int(100 * (n + part) / self._symbols))
-
-        return update
-
-    def done(self) -> None:
-        self._show(100)
-
-    def _show(self, percent: int) -> None:
-        if percent > self._shown:
-            self._shown = percent
-            self._context.instance.add_run_tags(self._context.run.run_id, {PROGRESS: f"{percent} %"})

@@ -10,10 +10,10 @@ import dagster as dg
 
 from agg_pipeline.market.number_text import difference
 from agg_pipeline.market.timeframes import LADDER, Timeframe
+from agg_pipeline.orchestration.asset_keys import RAW, bars_key
 from agg_pipeline.orchestration.metadata import Metadata, markdown_table
 from agg_pipeline.quality.check_results import CheckResult, Finding
 
-RAW_ASSET = "bars_raw"
 MAX_ROWS = 20  # findings in the table of an evaluation
 
 _DESCRIPTIONS = {
@@ -33,23 +33,18 @@ _RAW_DESCRIPTIONS = {
 }
 
 
-def asset_key(timeframe: str) -> str:
-    """Key of the asset of a derived timeframe."""
-    return f"bars_{timeframe}"
-
-
 def check_specs() -> list[dg.AssetCheckSpec]:
     """Specs of the checks of derived bars, by the names that evaluations use."""
     checks = []
     for timeframe, source in LADDER.items():
         names = [name for name in _DESCRIPTIONS if name != "parents_agree" or source != Timeframe.M1]
-        checks += [(asset_key(timeframe), name) for name in names]
+        checks += [(bars_key(timeframe), name) for name in names]
     return [dg.AssetCheckSpec(name, asset=asset, description=_DESCRIPTIONS[name]) for asset, name in checks]
 
 
 def raw_check_specs() -> list[dg.AssetCheckSpec]:
     """Specs of the checks of raw bars."""
-    return [dg.AssetCheckSpec(name, asset=RAW_ASSET, description=text) for name, text in _RAW_DESCRIPTIONS.items()]
+    return [dg.AssetCheckSpec(name, asset=bars_key(RAW), description=text) for name, text in _RAW_DESCRIPTIONS.items()]
 
 
 def evaluations(results: Iterable[CheckResult], scope: str) -> Iterator[dg.AssetCheckEvaluation]:
@@ -58,9 +53,9 @@ def evaluations(results: Iterable[CheckResult], scope: str) -> Iterator[dg.Asset
     Args:
         scope: the symbols and the range that were checked, in words.
     """
-    together: dict[tuple[str, str], list[CheckResult]] = {}
+    together: dict[tuple[dg.AssetKey, str], list[CheckResult]] = {}
     for result in results:
-        asset = RAW_ASSET if result.is_raw else asset_key(result.timeframe)
+        asset = bars_key(RAW if result.is_raw else result.timeframe)
         together.setdefault((asset, result.check), []).append(result)
     for (asset, check), own in together.items():
         found, checked = sum(result.found for result in own), sum(result.checked for result in own)
@@ -78,7 +73,7 @@ def evaluations(results: Iterable[CheckResult], scope: str) -> Iterator[dg.Asset
         else:
             description = f"{checked:,} right: {scope}"
         yield dg.AssetCheckEvaluation(
-            asset_key=dg.AssetKey(asset),
+            asset_key=asset,
             check_name=check,
             passed=not found,
             severity=dg.AssetCheckSeverity.ERROR if is_error else dg.AssetCheckSeverity.WARN,
@@ -102,6 +97,26 @@ def check_results(
             description=one.description if one else "There were no bars to check.",
             metadata=one.metadata if one else {},
         )
+
+
+def carried_over(
+    instance: dg.DagsterInstance, assets: Collection[dg.AssetKey], evaluated: Collection[dg.AssetCheckKey]
+) -> Iterator[dg.AssetCheckEvaluation]:
+    """The newest evaluation of each check of these assets that was not evaluated now, once more.
+
+    Dagster shows a check as not evaluated if a run materializes its asset and does not evaluate it too.
+    """
+    keys = [spec.key for spec in check_specs() if spec.asset_key in assets and spec.key not in evaluated]
+    for record in instance.event_log_storage.get_latest_asset_check_execution_by_key(keys).values():
+        if (one := record.evaluation) is not None:
+            yield dg.AssetCheckEvaluation(
+                asset_key=one.asset_key,
+                check_name=one.check_name,
+                passed=one.passed,
+                severity=one.severity,
+                description=one.description,
+                metadata=one.metadata,
+            )
 
 
 def _findings_table(findings: Sequence[Finding], found: int) -> str:

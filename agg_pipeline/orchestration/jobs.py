@@ -10,6 +10,7 @@ from agg_pipeline.orchestration.calendar_refresh import refresh_calendars
 from agg_pipeline.orchestration.executors import executor_for, io_manager_for
 from agg_pipeline.orchestration.ops import aggregate, close_run, finish, select_due
 from agg_pipeline.orchestration.retention import delete_old_runs
+from agg_pipeline.orchestration.run_tags import environment_tags, run_tags
 from agg_pipeline.orchestration.selection import SelectConfig
 from agg_pipeline.settings import Settings
 
@@ -31,7 +32,7 @@ def build_job(settings: Settings, resources: Mapping[str, object]) -> dg.JobDefi
             "Do not re-execute a run from failure: Dagster drops steps of a dynamic graph. Launch the job again "
             "instead; tasks are in the database, so no work is lost."
         ),
-        tags=environment_tags(settings)
+        tags=run_tags(settings, "tick")
         | {
             tags.TICK: settings.env_name.value.lower(),
             "dagster/max_runtime": str(settings.running_stale_seconds - 30),
@@ -56,7 +57,7 @@ def build_retention_job(settings: Settings, resources: Mapping[str, object]) -> 
     return delete_old_runs.to_job(
         name="retention",
         description="Deletes runs that ended RETENTION_DAYS ago, with their event logs and their rows in ops_runlog.",
-        tags=environment_tags(settings) | {"dagster/max_runtime": "3600"},
+        tags=run_tags(settings, "retention") | {"dagster/max_runtime": "3600"},
         resource_defs={**resources, "io_manager": dg.mem_io_manager},
         executor_def=dg.in_process_executor,
     )
@@ -67,15 +68,10 @@ def build_calendar_job(settings: Settings, resources: Mapping[str, object]) -> d
     return refresh_calendars.to_job(
         name="calendars",
         description="Refreshes trading_sessions for years ahead and logs every session that has changed.",
-        tags=environment_tags(settings) | {"dagster/max_runtime": "900"},
+        tags=run_tags(settings, "calendars") | {"dagster/max_runtime": "900"},
         resource_defs={**resources, "io_manager": dg.mem_io_manager},
         executor_def=dg.in_process_executor,
     )
-
-
-def environment_tags(settings: Settings) -> dict[str, str]:
-    """Tags of every run of an environment, by which sensors and retention find only its runs."""
-    return {tags.ENVIRONMENT: settings.env_name.value.lower()}
 
 
 def tick_runs(job: dg.JobDefinition, settings: Settings, **narrowed: Any) -> dg.RunsFilter:

@@ -13,13 +13,16 @@ import dagster as dg
 from agg_pipeline.aggregation.execution import execute_unit
 from agg_pipeline.aggregation.metrics import TimeframeTotals, run_report
 from agg_pipeline.aggregation.outcomes import TaskOutcome
-from agg_pipeline.aggregation.selection import WorkUnit, units, windows_per_task
+from agg_pipeline.aggregation.selection import WorkUnit, tasks_per_step, units, windows_per_task
+from agg_pipeline.database.models.runs import TouchedDays
+from agg_pipeline.database.models.tasks import DueTask
 from agg_pipeline.errors import GatewayError
 from agg_pipeline.market.names import mapping_key
 from agg_pipeline.orchestration import tags
-from agg_pipeline.orchestration.check_evaluations import asset_key
-from agg_pipeline.orchestration.days import FIRST_DAY
-from agg_pipeline.orchestration.metadata import day_metadata, failures_table, runlog_metadata
+from agg_pipeline.orchestration.asset_keys import bars_key
+from agg_pipeline.orchestration.check_evaluations import carried_over
+from agg_pipeline.orchestration.materializations import day_materializations, tick_materialization
+from agg_pipeline.orchestration.metadata import failures_table
 from agg_pipeline.orchestration.resources import SupabaseResource
 from agg_pipeline.orchestration.run_closing import close, closed_if_terminated, warn
 from agg_pipeline.orchestration.selection import SelectConfig, parse_now, select, trigger_of
@@ -30,18 +33,6 @@ T = TypeVar("T")
 
 RUNLOG_KEEP = 2016
 """Rows of ops_runlog that are kept per job, trigger and environment: a week of ticks. The job retention goes by age."""
-
-PLOTTED_METRICS = (
-    "tasks",
-    "failed",
-    "windows_processed",
-    "bars_created",
-    "bars_revised",
-    "bars_retired",
-    "bars_quality_poor",
-    "source_rejected",
-)
-"""Totals of a timeframe that Dagster plots over time on the page of its asset."""
 
 MAX_LINES = 50
 """Most tasks that a log message names; ops_runlog has all of them."""
@@ -62,12 +53,18 @@ def select_due(
     shown = ", ".join(map(str, tasks[:MAX_LINES])) + (", ..." if len(tasks) > MAX_LINES else "")
     context.log.info("%d tasks selected: %s", len(tasks), shown or "none is due")
     max_windows = config.max_windows or windows_per_task(len(tasks), settings)
-    for n, unit in enumerate(units(tasks, settings.tasks_per_step)):
-        # The number keeps the steps in due order.
+    for n, unit in enumerate(units(tasks, tasks_per_step(len(tasks), settings))):
         yield dg.DynamicOutput(
-            WorkUnit(tasks=tuple(unit), max_windows=max_windows, now_utc=now),
-            mapping_key=f"{n:05d}_{mapping_key(unit[0].symbol)}_{unit[0].timeframe}",
+            WorkUnit(tasks=tuple(unit), max_windows=max_windows, now_utc=now), mapping_key=unit_mapping_key(n, unit)
         )
+
+
+def unit_mapping_key(n: int, unit: Sequence[DueTask]) -> str:
+    """The task of the n-th unit, or how many symbols it holds; the number keeps the steps in due order."""
+    symbols = len({task.symbol for task in unit})
+    if symbols > 1:
+        return f"{n:05d}_{symbols}_symbols"
+    return f"{n:05d}_{mapping_key(unit[0].symbol)}_{unit[0].timeframe if len(unit) == 1 else f'{len(unit)}_timeframes'}"
 
 
 @dg.op
@@ -160,10 +157,19 @@ def close_run(
     metrics = _read_or_warn(
         context, "Lag and quality", TickMetrics(), lambda: read_metrics(supabase.gateway, outcomes, totals)
     )
+    # Yielded, not logged: Dagster drops logged events of a step that fails. The newest day of a timeframe comes last.
+    reported = {
+        (total.timeframe, total.newest_window_utc.date())
+        for total in totals
+        if total.failed < total.tasks and total.newest_window_utc is not None
+    }
+    touched = _read_or_warn(context, "Days that changed", TouchedDays.none(), supabase.gateway.touched_days)
+    other_days = list(day_materializations(touched, reported, context.run_id))
+    yield from other_days
     for total in totals:
         if total.failed < total.tasks:
-            # Yielded, not logged: Dagster drops logged events of a step that fails.
-            yield _materialization(total, metrics, context.run_id, environment=supabase.environment)
+            yield tick_materialization(total, metrics, context.run_id, environment=supabase.environment)
+    _read_or_warn(context, "Days that were reported", None, lambda: supabase.gateway.forget_touched_days(touched))
     context.instance.add_run_tags(context.run_id, {tags.WINDOWS: str(sum(t.windows_processed for t in totals))})
     report = run_report(context.run_id, outcomes, totals)
     stats: dict[str, object] = {
@@ -185,10 +191,12 @@ def close_run(
             lambda: sample_checks(supabase.gateway, outcomes, metrics, seed=context.run_id),
         )  # fmt: skip
     yield from evaluations
+    shown = {bars_key(timeframe) for timeframe, _ in reported} | {one.asset_key for one in other_days}
+    yield from carried_over(context.instance, shown, [one.asset_check_key for one in evaluations])
     if failed:
-        shown = "; ".join(f"{o} ({o.kind}): {o.error}" for o in failed[:10])
+        named = "; ".join(f"{o} ({o.kind}): {o.error}" for o in failed[:10])
         raise dg.Failure(
-            f"{len(failed)} of {len(outcomes)} tasks failed: {shown}",
+            f"{len(failed)} of {len(outcomes)} tasks failed: {named}",
             metadata={
                 "what failed": dg.MetadataValue.md(failures_table(failed)),
                 FAILED_TASKS: [str(o) for o in failed],
@@ -206,32 +214,6 @@ def _read_or_warn(context: dg.OpExecutionContext, what: str, default: T, read: C
     except Exception as exc:
         warn(context.log, f"{what} could not be read; the bars are stored all the same. {exc}")
         return default
-
-
-def _materialization(
-    total: TimeframeTotals, metrics: TickMetrics, run_id: str, *, environment: str
-) -> dg.AssetMaterialization:
-    metadata: dict[str, dg.MetadataValue] = {
-        name: dg.MetadataValue.int(getattr(total, name)) for name in PLOTTED_METRICS
-    }
-    if (backlog := metrics.backlog(total.timeframe)) is not None:
-        metadata["backlog_windows"] = dg.MetadataValue.int(backlog)
-    if total.newest_window_utc is not None:
-        metadata["newest_window_utc"] = dg.MetadataValue.timestamp(total.newest_window_utc)
-        if (day := metrics.day(total.timeframe, total.newest_window_utc.date())) is not None:
-            metadata |= day_metadata(day)
-    return dg.AssetMaterialization(
-        asset_key=asset_key(total.timeframe),
-        partition=_day_of(total),
-        metadata=metadata | runlog_metadata(run_id),
-        description=f"{total.bars_created} {total.timeframe} bars written in {environment} (tasks: {total.tasks}).",
-    )
-
-
-def _day_of(total: TimeframeTotals) -> str | None:
-    """The partition of the newest window, None if it is before FIRST_DAY."""
-    newest = total.newest_window_utc
-    return newest.date().isoformat() if newest is not None and newest.date() >= FIRST_DAY else None
 
 
 def _log_lines(log: Callable[[str], None], lines: Sequence[str]) -> None:

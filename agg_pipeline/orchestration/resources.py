@@ -2,14 +2,17 @@
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.database.transport import open_transport
+from agg_pipeline.orchestration.heartbeat import beating
 from agg_pipeline.settings import Environment, variable_for, variables
 
+_BEAT_TIMEOUT_S = 3.0
 _MAX_DUE_TASKS = 100  # that has_runnable_tasks considers
 
 
@@ -33,12 +36,18 @@ class SupabaseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     @contextlib.contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["SupabaseResource"]:
         """One client for all steps of a process; its connections close with the run."""
-        with self.connect() as gateway:
+        with self.connect() as gateway, self._beating(context):
             self._gateway = gateway
             try:
                 yield self
             finally:
                 self._gateway = None
+
+    def _beating(self, context: dg.InitResourceContext) -> contextlib.AbstractContextManager[None]:
+        """Signs of life while a run executes; none for schedules and sensors."""
+        if context.run is None:
+            return contextlib.nullcontext()
+        return beating(partial(self.connect, timeout_s=_BEAT_TIMEOUT_S), context.run.run_id, self.environment)
 
     @property
     def gateway(self) -> AggGateway:
@@ -48,10 +57,11 @@ class SupabaseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         return self._gateway
 
     @contextlib.contextmanager
-    def connect(self) -> Iterator[AggGateway]:
-        """Open a gateway, for schedules and sensors."""
+    def connect(self, *, timeout_s: float | None = None) -> Iterator[AggGateway]:
+        """Open a gateway of its own, as schedules and sensors do."""
+        timeout_s = timeout_s or self.timeout_s
         gateway = AggGateway(
-            open_transport(self.url, self.service_role_key, rest_path=self.rest_path, timeout_s=self.timeout_s)
+            open_transport(self.url, self.service_role_key, rest_path=self.rest_path, timeout_s=timeout_s)
         )
         try:
             yield gateway

@@ -13,6 +13,9 @@ from agg_pipeline.errors import GatewayError
 from agg_pipeline.orchestration import tags
 from agg_pipeline.orchestration.resources import SupabaseResource
 
+BACKFILL_JOB = "agg-backfill"
+"""Job name of backfills in ops_runlog."""
+
 
 @contextlib.contextmanager
 def opened_run(

@@ -3,6 +3,9 @@
 ENVIRONMENT = "agg/environment"
 """Environment of the run: dev, test, stage or prod. One Dagster instance may serve all four."""
 
+KIND = "agg/kind"
+"""What the run does: tick, backfill, checks, retention or calendars."""
+
 TICK = "agg/tick"
 """Environment of a tick; dagster.yaml limits the ticks of an environment to one at a time."""
 

@@ -12,6 +12,7 @@ from agg_pipeline.aggregation.backfill import backfill_symbol
 from agg_pipeline.definitions import build_definitions
 from agg_pipeline.embedded import Stack
 from agg_pipeline.market.timeframes import LADDER
+from agg_pipeline.orchestration.asset_keys import bars_key
 from agg_pipeline.settings import load_settings
 from agg_pipeline_tests.bench.conftest import Report
 from agg_pipeline_tests.bench.market import Market, served_market
@@ -78,7 +79,7 @@ def test_a_year_in_one_run_against_plain_sql(stack: Stack, report: Report, monke
             began = time.perf_counter()
             result = job.execute_in_process(
                 run_config=QUIET | {"ops": {"backfill_bars": {"config": {"symbols": [symbol]}}}},
-                asset_selection=[dg.AssetKey(f"bars_{target.value}") for target in LADDER],
+                asset_selection=[bars_key(target.value) for target in LADDER],
                 tags={
                     "dagster/asset_partition_range_start": BEGIN.date().isoformat(),
                     "dagster/asset_partition_range_end": (END - dt.timedelta(days=1)).date().isoformat(),

@@ -11,6 +11,7 @@ import pytest
 
 from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.market.timeframes import Timeframe
+from agg_pipeline.orchestration.asset_keys import bars_key
 from agg_pipeline.orchestration.backfill_inspection import inspect_range, ranges_to_check
 from agg_pipeline_tests.dagster.test_backfill import BEGIN, TIMEFRAMES, backfill, three_days
 from agg_pipeline_tests.dagster.test_job import four_hours, run
@@ -25,7 +26,7 @@ Told = dict[tuple[str, str], dg.AssetCheckEvaluation]
 def told(result: dg.ExecuteInProcessResult) -> Told:
     """Evaluations by asset and check."""
     found = result.get_asset_check_evaluations()
-    by_key = {(one.asset_key.to_user_string(), one.check_name): one for one in found}
+    by_key = {(one.asset_key.path[-1], one.check_name): one for one in found}
     assert len(by_key) == len(found), "each check answers once"
     return by_key
 
@@ -108,7 +109,7 @@ def test_a_broken_bar_is_red_in_the_backfill_that_wrote_it_and_to_whoever_asks_l
     assert one.metadata["looked at"].value == "AAA, BBB, all days from 2026-01-05 to 2026-01-07"
     assert {asset for asset, _ in told(result)} == DERIVED | {"bars_raw"}
 
-    keys = [dg.AssetCheckKey(dg.AssetKey("bars_15m"), "matches_recomputation")]
+    keys = [dg.AssetCheckKey(bars_key("15m"), "matches_recomputation")]
     job = defs.resolve_implicit_global_asset_job_def().get_subset(
         asset_selection=set(), asset_check_selection=set(keys)
     )
@@ -162,3 +163,35 @@ def test_what_is_read_lies_apart_within_the_range_and_ends_with_it(days: int, sy
     assert parts[-1][1] == BEGIN + days * DAY
     assert parts[0][0] == BEGIN or len(parts) == 1
     assert all(before[1] <= after[0] for before, after in pairwise(parts))
+
+
+def test_a_check_keeps_its_colour_when_a_later_tick_does_not_evaluate_it(
+    defs: dg.Definitions, instance: dg.DagsterInstance, three_days: psycopg.Connection
+) -> None:
+    """Dagster shows evaluations of the run that materialized the asset last; of another run it says "not evaluated"."""
+    backfill(defs, instance, "2026-01-05", "2026-01-05")
+    key = dg.AssetCheckKey(bars_key("5m"), "coverage")
+    first = instance.get_latest_asset_check_evaluation_record(key)
+    assert first is not None
+    three_days.execute(
+        "update data_bars set close = close + 0.001 where ts_utc in ('2026-01-06 12:00Z', '2026-01-07 23:59Z')"
+    )
+    later = (dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)).isoformat()
+    result = run(defs, instance, now_utc=later, symbols=["AAA"], max_windows=1)  # a backlog stays: nothing is sampled
+    assert "bars_5m" in {event.asset_key.path[-1] for event in materializations(result)}
+    assert ("bars_5m", "coverage") in told(result)
+    again = instance.get_latest_asset_check_evaluation_record(key)
+    assert again is not None
+    assert again.run_id == result.run_id
+    assert again.evaluation is not None
+    assert first.evaluation is not None
+    assert (again.evaluation.passed, again.evaluation.description) == (
+        first.evaluation.passed, first.evaluation.description)  # fmt: skip
+
+
+def materializations(result: dg.ExecuteInProcessResult) -> list[dg.AssetMaterialization]:
+    return [
+        event.step_materialization_data.materialization
+        for event in result.all_events
+        if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION
+    ]

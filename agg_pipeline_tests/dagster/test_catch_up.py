@@ -8,6 +8,7 @@ import pytest
 
 from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.definitions import build_definitions
+from agg_pipeline.orchestration.sensors.catch_up import KILLED_IN_A_ROW
 
 HOURS = 2
 
@@ -65,6 +66,51 @@ def test_a_failed_run_is_followed_too_for_the_sake_of_the_others(
     assert first.status == dg.DagsterRunStatus.FAILURE
     asked, _ = ask(defs, instance)
     assert isinstance(asked, dg.RunRequest), asked
+
+
+def killed(
+    defs: dg.Definitions, instance: dg.DagsterInstance, db: psycopg.Connection, gateway: AggGateway
+) -> dg.DagsterRun:
+    """A run whose process ended after it had taken a lease, and that said nothing any more."""
+    run(defs, instance, timeframes=["1d"])
+    newest = instance.get_runs(limit=1)[0]
+    db.execute("update ops_runlog set status = 'running', finished_at = null where run_id = %s", [newest.run_id])
+    (task,) = [
+        one for one in gateway.due_tasks("PROD", now=None, limit=None, stale_seconds=900) if one.timeframe == "5m"
+    ]
+    assert gateway.start([task], now=None, owner=newest.run_id, lease_seconds=900)[0].success
+    instance.report_run_failed(newest)
+    return newest
+
+
+def test_a_killed_run_is_followed_at_once_and_holds_no_lease_any_more(
+    defs: dg.Definitions,
+    instance: dg.DagsterInstance,
+    two_hours_of_bars: None,
+    one_gateway: AggGateway,
+    clean: psycopg.Connection,
+) -> None:
+    dead = killed(defs, instance, clean, one_gateway)
+    asked, _ = ask(defs, instance)
+    assert isinstance(asked, dg.RunRequest), asked
+    assert asked.run_key == f"after-{dead.run_id}"
+    assert clean.execute("select count(*) from data_agg_state where lease_owner is not null").fetchone() == (0,)
+
+
+def test_what_kills_each_run_is_left_to_the_schedule(
+    defs: dg.Definitions,
+    instance: dg.DagsterInstance,
+    two_hours_of_bars: None,
+    one_gateway: AggGateway,
+    clean: psycopg.Connection,
+) -> None:
+    for _ in range(KILLED_IN_A_ROW - 1):
+        killed(defs, instance, clean, one_gateway)
+        asked, _ = ask(defs, instance)
+        assert isinstance(asked, dg.RunRequest), asked
+    killed(defs, instance, clean, one_gateway)
+    asked, _ = ask(defs, instance)
+    assert "were killed" in str(asked)
 
 
 def test_a_run_that_left_nothing_is_not_followed(

@@ -51,7 +51,7 @@ def steps(result: dg.ExecuteInProcessResult) -> list[str]:
 
 def materialized(result: dg.ExecuteInProcessResult) -> list[str]:
     events = [e for e in result.all_events if e.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION]
-    return [e.step_materialization_data.materialization.asset_key.to_user_string() for e in events]
+    return [e.step_materialization_data.materialization.asset_key.path[-1] for e in events]
 
 
 def failure(result: dg.ExecuteInProcessResult) -> Any:
@@ -104,7 +104,7 @@ def test_one_materialization_a_timeframe_with_figures_that_plot(
     result = run(defs, instance)
     made = [e.step_materialization_data.materialization for e in result.all_events
             if e.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION]  # fmt: skip
-    assert [m.asset_key.to_user_string() for m in made] == ["bars_5m", "bars_15m", "bars_1h", "bars_4h"]
+    assert [m.asset_key.path[-1] for m in made] == ["bars_5m", "bars_15m", "bars_1h", "bars_4h"]
     figures = {name: value.value for name, value in made[0].metadata.items()}
     assert figures["newest_window_utc"] == (BEGIN + dt.timedelta(hours=3, minutes=55)).timestamp()
     assert figures | {"tasks": 3, "bars_created": 144, "windows_processed": 144, "failed": 0} == figures

@@ -10,6 +10,7 @@ import pytest
 
 from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.embedded import Stack
+from agg_pipeline.orchestration.asset_keys import bars_key
 from agg_pipeline_tests.conftest import skip_without_rest
 from agg_pipeline_tests.sql.helpers import at, put, rows
 
@@ -44,7 +45,7 @@ def run_job(defs: dg.Definitions, instance: dg.DagsterInstance, **config: object
 def backfill(defs: dg.Definitions, instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
     day = "2026-01-05"
     return defs.resolve_implicit_global_asset_job_def().execute_in_process(
-        asset_selection=[dg.AssetKey("bars_5m")],
+        asset_selection=[bars_key("5m")],
         tags={"dagster/asset_partition_range_start": day, "dagster/asset_partition_range_end": day},
         instance=instance,
         raise_on_error=False,

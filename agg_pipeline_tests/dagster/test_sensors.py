@@ -1,6 +1,7 @@
 """What the sensors decide, on a real instance and a real database, without waiting for a daemon."""
 
 import datetime as dt
+import json
 import time
 import uuid
 
@@ -10,6 +11,7 @@ import pytest
 
 from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.embedded import Stack
+from agg_pipeline.orchestration.sensors.release import DEAD_AFTER_S, LOOK_AGAIN_S
 from agg_pipeline_tests.dagster.conftest import rewrite_run
 from agg_pipeline_tests.sql.helpers import alter_task, put, rows, start, state
 
@@ -188,6 +190,39 @@ def test_a_run_that_gives_no_sign_of_life_has_lost_its_process(
     assert (run.status.value, state(poisoned, "AAA", "1d")["status"]) == (
         ("FAILURE", "idle") if is_dead else ("STARTED", "running")
     )
+
+
+def test_a_run_is_dead_when_no_sign_of_life_came_between_two_looks(
+    defs: dg.Definitions, stored_instance: dg.DagsterInstance, poisoned: psycopg.Connection, stack: Stack,
+    left_behind: str,
+) -> None:  # fmt: skip
+    """Not when the first look finds it silent: after an outage of the database, sensor and run meet it together."""
+
+    def look(beat_s: float, cursor: dict[str, float] | None = None) -> dict[str, float]:
+        poisoned.execute("update ops_heartbeats set beat_at = now() - make_interval(secs => %s)", [beat_s])
+        with dg.build_sensor_context(
+            stored_instance, cursor=json.dumps(cursor or {}), resources=defs.resources or {}
+        ) as context:
+            defs.resolve_sensor_def("release_leases")(context)
+            return dict(json.loads(context.cursor or "{}"))
+
+    def status() -> str:
+        run = stored_instance.get_run_by_id(left_behind)
+        assert run is not None
+        return run.status.value
+
+    rewrite_run(stack, left_behind, status="STARTED", start_time=time.time() - 3600)
+    poisoned.execute("update ops_runlog set started_at = now() - interval '1 hour'")
+    poisoned.execute("insert into ops_heartbeats values (%s, 'PROD', now())", [uuid.UUID(left_behind)])
+    assert look(DEAD_AFTER_S - 5) == {}, "quiet for an hour, but alive"
+    first = look(DEAD_AFTER_S + 1)
+    assert first.keys() == {left_behind}
+    assert look(1, {left_behind: time.time() - LOOK_AGAIN_S - 1}) == {}, "a sign of life came"
+    assert look(DEAD_AFTER_S + 1, first).keys() == {left_behind}, "too early for a second look"
+    assert status() == "STARTED"
+    assert look(DEAD_AFTER_S + 6, {left_behind: time.time() - LOOK_AGAIN_S - 1}) == {}
+    assert status() == "FAILURE"
+    assert state(poisoned, "AAA", "1d")["status"] == "idle"
 
 
 def test_a_young_run_is_not_dead_though_it_has_no_row_yet(

@@ -115,7 +115,7 @@ def test_after_the_migration_doctor_sees_over_http_what_is_left(state: str, proj
     with contextlib.closing(AggGateway(transport(project))) as gateway:
         gateway.check_contract()
     text = run("doctor").stdout
-    assert "This is agg_pipeline, contract 3." in text
+    assert "This is agg_pipeline, contract 4." in text
     assert "left running by a worker that is gone" in text
     assert "agg-pipeline repair --apply" in text
     assert run("repair", "--apply").exit_code == 0

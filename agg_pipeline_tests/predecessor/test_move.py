@@ -96,7 +96,7 @@ def test_doctor_migrate_repair_ten_ticks(dsn: str, state: str) -> None:
         )
         after = doctor()
         assert after["sound"], after
-        assert after["state"] == "agg_pipeline, contract 3"
+        assert after["state"] == "agg_pipeline, contract 4"
 
         # Nothing of the user's is lost: every bar still says what it said, live or as an earlier revision.
         kept = {row["id"]: row for row in rows(db, "select * from derived_data_bars")}

@@ -77,7 +77,7 @@ def test_a_month_of_three_symbols_is_one_run_that_builds_just_those(backfill: Ru
 def test_the_asset_shows_what_was_done_plots_each_day_and_draws_the_last_bars(
     browser: Browser, backfill: Run, client: DagsterClient
 ) -> None:
-    browser.open_asset("bars_1h")
+    browser.open_asset("prod/bars_1h")
     browser.sees("windows without a bar")
     browser.sees(f"select * from ops_runlog where run_id = '{backfill.run_id}'")
     browser.picture("backfill-asset")
@@ -97,7 +97,7 @@ def test_the_asset_shows_what_was_done_plots_each_day_and_draws_the_last_bars(
 def test_the_checks_are_green_say_what_they_looked_at_and_can_be_asked_again(
     browser: Browser, backfill: Run, client: DagsterClient
 ) -> None:
-    browser.open_checks("bars_1h")
+    browser.open_checks("prod/bars_1h")
     expect(browser.checks("Succeeded")).to_have_count(5)
     browser.page.get_by_text("matches_recomputation").first.click()
     browser.sees(f"AAA, BBB, CCC, all days from {BEGIN:%Y-%m-%d} to {LAST:%Y-%m-%d}")

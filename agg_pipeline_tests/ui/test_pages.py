@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from agg_pipeline.orchestration.check_evaluations import check_specs
-from agg_pipeline.orchestration.ops import PLOTTED_METRICS
+from agg_pipeline.orchestration.materializations import PLOTTED_METRICS
 from agg_pipeline_tests.dagster.client import DagsterClient
 from agg_pipeline_tests.ui.browser import Browser, is_drawn, is_red
 
@@ -24,7 +24,7 @@ def tick(market: psycopg.Connection, open_browser: Callable[[str], contextlib.Ab
     """A tick of the whole market, launched from the Launchpad as it opens; the id of the run, which succeeded."""
     with open_browser("tick") as browser:
         browser.open_launchpad("agg_master")
-        for line in ("select_due:", "max_tasks: 20", "symbols: []", "timeframes: []"):
+        for line in ("select_due:", "max_tasks: 50000", "symbols: []", "timeframes: []"):
             browser.sees(line)
         browser.picture("launchpad")
         run_id = browser.launch()
@@ -44,23 +44,23 @@ def test_a_run_shows_what_it_materialized(browser: Browser, tick: str) -> None:
     expect(links).to_have_count(len(WRITTEN))
     browser.picture("run-success")
     links.first.click()
-    browser.page.wait_for_url("**/assets/bars_5m?**")
+    browser.page.wait_for_url("**/assets/prod/bars_5m?**")
 
 
 def test_an_asset_shows_the_figures_of_its_last_materialization(browser: Browser, tick: str) -> None:
-    browser.open_asset("bars_1h")
+    browser.open_asset("prod/bars_1h")
     browser.sees("Latest materialization")
     for name, value in {"tasks": 3, "failed": 0, "windows_processed": 12, "bars_created": 12}.items():
         expect(browser.figure(name).get_by_role("cell").last).to_have_text(str(value))
     browser.picture("asset")
-    browser.open_asset("bars_1h", "Events")
+    browser.open_asset("prod/bars_1h", "Events")
     browser.sees(tick[:8])
     browser.sees("12 1h bars written in PROD (tasks: 3).")
     browser.picture("asset-events")
 
 
 def test_an_asset_plots_its_figures(browser: Browser, tick: str, client: DagsterClient) -> None:
-    browser.open_asset("bars_1h")
+    browser.open_asset("prod/bars_1h")
     charts = browser.open_plots()
     browser.sees("bars_created", exact=True)
     client.wait(lambda: is_drawn(charts.first), "the chart is drawn")
@@ -75,7 +75,7 @@ def test_the_lineage_shows_every_timeframe(browser: Browser, tick: str) -> None:
         in_list_and_graph = browser.page.get_by_text(asset, exact=True).filter(visible=True)
         expect(in_list_and_graph).to_have_count(2)
     expect(browser.page.get_by_text(re.compile(r"^[\d,]+ partitions$"))).to_have_count(len(ASSETS) - 1)
-    all_of = sum(spec.asset_key.to_user_string() == "bars_1h" for spec in check_specs())
+    all_of = sum(spec.asset_key.path[-1] == "bars_1h" for spec in check_specs())
     expect(browser.page.get_by_text(f"{all_of} / {all_of} Passed")).to_have_count(3)  # 15m, 1h, 4h: a 5m feed is silent
     browser.picture("lineage")
 

@@ -13,7 +13,7 @@ def test_the_defaults_are_those_of_the_predecessor(monkeypatch: pytest.MonkeyPat
         monkeypatch.delenv(name, raising=False)
     settings = load_settings()
     assert (settings.env_name, settings.job_name) == (Environment.DEV, "agg-master")
-    assert (settings.max_tasks_per_run, settings.max_windows_per_task, settings.tasks_per_step) == (20, 100, 1)
+    assert (settings.max_tasks_per_run, settings.max_windows_per_task, settings.tasks_per_step) == (50_000, 100, None)
     assert settings.max_windows_per_run == 20_000
     assert (settings.running_stale_seconds, settings.auto_disable_hard_fails) == (900, 3)
     assert settings.agg_derivation_version == 1

@@ -8,7 +8,7 @@ from agg_pipeline.errors import GatewayError, PermanentError
 
 T = TypeVar("T")
 
-CONTRACT = 3
+CONTRACT = 4
 """Version of the database functions that this package requires, as ``agg_contract`` returns it."""
 
 FUNCTIONS = frozenset(
@@ -20,6 +20,7 @@ FUNCTIONS = frozenset(
         "agg_contract",
         "agg_explain",
         "agg_find_damage",
+        "agg_forget_touched_days",
         "agg_finish_batch",
         "agg_gap_report",
         "agg_due_tasks",
@@ -36,7 +37,10 @@ FUNCTIONS = frozenset(
         "agg_resume_task",
         "agg_set_calendar",
         "agg_start_batch",
+        "agg_touched_days",
         "catchup_aggregation_batch",
+        "ops_heartbeat",
+        "ops_heartbeats_of",
         "ops_report_run",
         "ops_runlog_checkpoint",
         "ops_runlog_checkpoints",
@@ -86,5 +90,13 @@ class Calls:
     def close(self) -> None:
         self._transport.close()
 
-    def _call(self, function: str, returns: type[T], *, left_to_caller: Collection[str] = (), **params: object) -> T:
-        return retries.call(self._transport, function, returns, params, left_to_caller)
+    def _call(
+        self,
+        function: str,
+        returns: type[T],
+        *,
+        left_to_caller: Collection[str] = (),
+        attempts: int = retries.ATTEMPTS,
+        **params: object,
+    ) -> T:
+        return retries.call(self._transport, function, returns, params, left_to_caller, attempts)

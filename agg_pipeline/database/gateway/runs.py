@@ -4,7 +4,7 @@ import datetime as dt
 from collections.abc import Sequence
 
 from agg_pipeline.database.gateway.calls import Calls
-from agg_pipeline.database.models.runs import ExpiredRuns, LoggedRun, OpenRun, RunReport
+from agg_pipeline.database.models.runs import ExpiredRuns, LoggedRun, OpenRun, RunReport, TouchedDays
 
 
 class RunCalls(Calls):
@@ -51,6 +51,22 @@ class RunCalls(Calls):
     def open_runs(self, environment: str) -> list[OpenRun]:
         """Runs of the environment whose row is open, or that hold a lease (ops_runlog_open)."""
         return self._call("ops_runlog_open", list[OpenRun], p_env_name=environment)
+
+    def beat(self, run_id: str, *, environment: str, ended: bool = False) -> None:
+        """Give a sign of life of the run, or say that no more will follow; one attempt (ops_heartbeat)."""
+        self._call("ops_heartbeat", object, attempts=1, p_run_id=run_id, p_env_name=environment, p_ended=ended)
+
+    def heartbeats(self, environment: str) -> dict[str, float]:
+        """Seconds since the newest sign of life of each run of the environment that gave one (ops_heartbeats_of)."""
+        return self._call("ops_heartbeats_of", dict[str, float], p_env_name=environment)
+
+    def touched_days(self) -> TouchedDays:
+        """Days whose bars changed and that no run has reported (agg_touched_days)."""
+        return self._call("agg_touched_days", TouchedDays)
+
+    def forget_touched_days(self, touched: TouchedDays) -> None:
+        """Days that have been reported (agg_forget_touched_days)."""
+        self._call("agg_forget_touched_days", object, p_through_id=touched.through_id)
 
     def recent_runs(self, environment: str | None, *, limit: int) -> list[LoggedRun]:
         """The newest ``limit`` runs of an environment (None: of all), oldest first (ops_runlog_recent)."""

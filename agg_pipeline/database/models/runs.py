@@ -1,5 +1,6 @@
 """Rows of ops_runlog, and the report of a run to the health tables."""
 
+import datetime as dt
 from typing import Any, Literal, Self
 
 from pydantic import AwareDatetime, Field
@@ -13,6 +14,24 @@ class OpenRun(Wire):
     run_id: str
     is_closed: bool
     silent_seconds: float = Field(description="Seconds since its last write to the database.")
+
+
+class TouchedDay(Wire):
+    """A day (UTC) whose bars of a timeframe changed."""
+
+    timeframe: str
+    day: dt.date
+
+
+class TouchedDays(Wire):
+    """JSON of ``agg_touched_days``: days that no run has reported yet."""
+
+    through_id: int
+    days: list[TouchedDay]
+
+    @classmethod
+    def none(cls) -> Self:
+        return cls(through_id=0, days=[])
 
 
 class ExpiredRuns(Wire):

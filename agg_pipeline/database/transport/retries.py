@@ -34,6 +34,7 @@ def call(
     returns: type[T],
     params: dict[str, object],
     left_to_caller: Collection[str] = (),
+    attempts: int = ATTEMPTS,
 ) -> T:
     """Call a function, retry after transient errors, and validate the JSON that it returns.
 
@@ -47,7 +48,7 @@ def call(
 
     for attempt in tenacity.Retrying(
         retry=tenacity.retry_if_exception(may_heal),
-        stop=tenacity.stop_after_attempt(ATTEMPTS) | tenacity.stop_after_delay(RETRIES_END_S),
+        stop=tenacity.stop_after_attempt(attempts) | tenacity.stop_after_delay(RETRIES_END_S),
         wait=_wait_s,
         before_sleep=_log_retry,
         reraise=True,

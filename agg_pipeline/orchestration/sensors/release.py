@@ -1,74 +1,78 @@
-"""The sensor release_leases: closes rows of ended runs, frees their leases, and fails runs whose process is gone."""
+"""The sensor release_leases: fails runs whose process is gone, closes rows of ended runs and frees their leases."""
 
+import json
 import time
 import traceback
+from collections.abc import Iterator, Mapping
 
 import dagster as dg
 
 from agg_pipeline.database.gateway import AggGateway
-from agg_pipeline.database.models.runs import RunReport
 from agg_pipeline.errors import GatewayError
-from agg_pipeline.orchestration.jobs import tick_runs
+from agg_pipeline.orchestration.ended_runs import close_ended
 from agg_pipeline.orchestration.resources import SupabaseResource
+from agg_pipeline.orchestration.run_tags import environment_tags
 from agg_pipeline.settings import Settings
 
+DEAD_AFTER_S = 15.0
+"""A run that gave signs of life has lost its process if none came for so long, and none until LOOK_AGAIN_S later: when
+the database answers again after an outage, sensor and run meet it at the same time."""
+
+LOOK_AGAIN_S = 4.0
+
 SILENT_S = 300.0
-"""A run without a checkpoint or catch-up for so long is dead: a call with all its retries takes two minutes."""
+"""A run without any sign of life, of an older version or between two processes of its steps, is dead after so long."""
 
 
-def build_release_sensor(job: dg.JobDefinition, settings: Settings) -> dg.SensorDefinition:
+def build_release_sensor(settings: Settings) -> dg.SensorDefinition:
     """Sensor release_leases: frees within seconds the leases of a run that failed, was canceled or died."""
 
     @dg.sensor(
         name="release_leases",
-        job=job,
-        minimum_interval_seconds=10,
+        minimum_interval_seconds=5,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Closes the rows of failed and canceled runs in ops_runlog and frees their leases. "
-        f"A run without activity in the database for {SILENT_S:.0f} s has lost its process and is marked as failed.",
+        description="Closes the rows of failed and canceled runs in ops_runlog and frees their leases. A run whose "
+        f"process has given no sign of life for {DEAD_AFTER_S:.0f} s is marked as failed.",
     )
     def release_leases(context: dg.SensorEvaluationContext, supabase: SupabaseResource) -> dg.SkipReason:
-        closed = []
+        silent_since: dict[str, float] = json.loads(context.cursor) if context.cursor else {}
         try:
             with supabase.connect() as gateway:
-                found = gateway.open_runs(supabase.environment)
-                silent_s = {one.run_id: one.silent_seconds for one in found}
-                started = tick_runs(job, settings, statuses=[dg.DagsterRunStatus.STARTED])
-                _fail_the_dead(context.instance, started, silent_s)
-                for one in found:
-                    run = context.instance.get_run_by_id(one.run_id)
-                    if run is None or not run.is_finished:
-                        continue  # running, or of another Dagster instance, which has a sensor of its own
-                    if one.is_closed:
-                        gateway.release(one.run_id)  # its call for leases arrived after its end
-                    else:
-                        _close(gateway, run, supabase.environment)
-                    closed.append(f"{one.run_id[:8]} ({run.status.value})")
+                silent = dict(_silent(context.instance, gateway, settings, silent_since))
+                for run_id in [run_id for run_id, (_, is_dead) in silent.items() if is_dead]:
+                    run = context.instance.get_run_by_id(run_id)
+                    if run is not None and run.status == dg.DagsterRunStatus.STARTED:  # as before the last look
+                        context.instance.report_run_failed(run, _REASON)
+                closed = close_ended(context.instance, gateway, supabase.environment)
         except GatewayError as exc:
             context.log.debug(traceback.format_exc())
             return dg.SkipReason(f"The open runs could not be read. {exc}")
+        context.update_cursor(json.dumps({run_id: since for run_id, (since, is_dead) in silent.items() if not is_dead}))
         return dg.SkipReason(f"Closed: {', '.join(closed)}." if closed else "No ended run is open or holds a lease.")
 
     return release_leases
 
 
-def _fail_the_dead(instance: dg.DagsterInstance, started: dg.RunsFilter, silent_s: dict[str, float]) -> None:
-    """Fail runs whose process died together with its code server, which Dagster does not notice."""
-    for record in instance.get_run_records(started):
-        run, age_s = record.dagster_run, time.time() - (record.start_time or time.time())
-        if min(age_s, silent_s.get(run.run_id, age_s)) > SILENT_S:
-            instance.report_run_failed(
-                run, f"No activity in the database for {SILENT_S:.0f} s: the process of the run is taken for dead."
-            )
+_REASON = (
+    "The process of the run gives no sign of life in the database: it was killed, or its machine is gone. Only "
+    "whole windows are stored; the next tick goes on at the cursors."
+)
 
 
-def _close(gateway: AggGateway, run: dg.DagsterRun, environment: str) -> None:
-    stats: dict[str, object] = {}
-    if run.status == dg.DagsterRunStatus.SUCCESS:
-        report = RunReport(status="pass")
-    else:
-        stats["error"] = reason = f"the run ended as {run.status.value} without closing its row"
-        is_canceled = run.status == dg.DagsterRunStatus.CANCELED
-        report = RunReport.canceled(reason) if is_canceled else RunReport.broken(run.run_id, reason)
-    gateway.close_run(run.run_id, success=report.status == "pass", stats=stats)
-    gateway.report_run(run.run_id, report, environment=environment)
+def _silent(
+    instance: dg.DagsterInstance, gateway: AggGateway, settings: Settings, silent_since: Mapping[str, float]
+) -> Iterator[tuple[str, tuple[float, bool]]]:
+    """Started runs of the environment without a sign of life: since which look at them, and whether they are dead."""
+    started = dg.RunsFilter(tags=environment_tags(settings), statuses=[dg.DagsterRunStatus.STARTED])
+    runs = instance.get_runs(started)
+    if not runs:
+        return
+    beats, now = gateway.heartbeats(settings.env_name.value), time.time()
+    logged = {one.run_id: one.silent_seconds for one in gateway.open_runs(settings.env_name.value)}
+    for run in runs:
+        beat_s = beats.get(run.run_id)
+        if beat_s is not None and beat_s <= DEAD_AFTER_S:
+            continue
+        looked_s = now - (since := silent_since.get(run.run_id, now))
+        is_dead = logged.get(run.run_id, looked_s) >= SILENT_S if beat_s is None else looked_s >= LOOK_AGAIN_S
+        yield run.run_id, (since, is_dead)

@@ -5,7 +5,7 @@
 -- 3: agg_due_tasks.
 -- Stable, though it is a constant: an immutable call is computed while planning, and PostgREST keeps plans, so that whoever
 -- comes next on the connection gets the answer without a check of his rights.
-create function public.agg_contract() returns integer language sql stable set search_path = '' as $$ select 3 $$;
+create function public.agg_contract() returns integer language sql stable set search_path = '' as $$ select 4 $$;
 comment on function public.agg_contract() is 'Version of the functions that the package calls.';
 revoke execute on function public.agg_contract() from public, anon, authenticated;
 grant execute on function public.agg_contract() to service_role;

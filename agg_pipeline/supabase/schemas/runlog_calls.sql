@@ -132,6 +132,7 @@ begin
      order by started_at limit p_limit) old
    where r.id = old.id;
   get diagnostics deleted = row_count;
+  delete from public.ops_heartbeats where env_name = upper(p_env_name) and beat_at < now_utc - interval '1 day';
   return jsonb_build_object('success', true, 'deleted', deleted, 'abandoned', abandoned);
 end $$;
 comment on function public.ops_runlog_expire(text, text, integer, integer, timestamptz) is

@@ -1,5 +1,5 @@
 -- _agg_store: make the live bars of some windows equal to freshly computed ones; keep what they replace.
--- Called by: _agg_catch_up, agg_rebuild_range. Needs: bars, types.
+-- Called by: _agg_catch_up, agg_rebuild_range. Needs: bars, touched_days, types.
 --
 -- A bar without a change is not written at all. A changed one is closed (deleted_at) and followed by revision + 1 in
 -- one statement, so that readers see either the old or the new, never both or none. p_derivation_version is what new
@@ -35,7 +35,8 @@ begin
            and ts_utc >= r.from_utc and ts_utc < r.to_utc and deleted_at is null
         offset 0) d
   ), verdict as materialized (
-    select coalesce(f.canonical_symbol, l.canonical_symbol) as symbol, coalesce(f.timeframe, l.timeframe) as tf, f.*,
+    select coalesce(f.canonical_symbol, l.canonical_symbol) as symbol, coalesce(f.timeframe, l.timeframe) as tf,
+           coalesce(f.ts_utc, l.ts_utc)::date as day, f.*,
            l.id as live_id, l.revision as live_revision, l.derivation_version as live_version,
            case
              when f.quality_score is null and l.id is null then 'absent'
@@ -82,6 +83,11 @@ begin
      -- Counting "closed" first makes the insert wait for the update: the unique index must have let the old row go.
      where v.outcome in ('created', 'revised') and (select count(*) from closed) >= 0
     returning 1
+  ), touched as (
+    insert into public.agg_touched_days (timeframe, day)
+    select distinct v.tf, v.day from verdict v
+     where v.outcome in ('created', 'revised', 'retired')
+       and not exists (select from public.agg_touched_days t where t.timeframe = v.tf and t.day = v.day)
   )
   select v.symbol, v.tf, count(*)::integer,
          (count(*) filter (where v.outcome = 'created'))::integer,

@@ -60,7 +60,7 @@ def test_a_week_of_three_symbols_in_one_run_delays_no_tick_beside_it(
     client.wait(lambda: all(run.has_ended for run in client.runs()), "the ticks that followed")
     counts = assert_equals_oracle(a_week)
     assert [counts["BBB", t] for t in ("5m", "15m", "1h", "4h", "1d")] == [2016, 672, 168, 42, 7]
-    days = """{ assetNodes(assetKeys: [{path: ["bars_1h"]}]) { partitionStats { numMaterialized } } }"""
+    days = """{ assetNodes(assetKeys: [{path: ["prod", "bars_1h"]}]) { partitionStats { numMaterialized } } }"""
     (node,) = client.ask(days)["assetNodes"]
     assert node["partitionStats"]["numMaterialized"] >= DAYS
 

@@ -37,5 +37,7 @@ def test_the_daemon_runs_a_scheduled_tick(
     assert diary == (run.run_id, "cron", "PROD", "success")
     slot = clean.execute("select scheduled_for_ts from quality_workerhealth order by id limit 1").fetchone()
     assert slot == (dt.datetime.fromisoformat(run.tags["agg/slot"]),)
-    assert {"bars_5m", "bars_15m", "bars_1h"} <= {node["key"]["path"][0] for node in assets["assetsOrError"]["nodes"]}
+    assert {"prod/bars_5m", "prod/bars_15m", "prod/bars_1h"} <= {
+        "/".join(node["key"]["path"]) for node in assets["assetsOrError"]["nodes"]
+    }
     assert assert_equals_oracle(clean)["EURUSD", "1h"] == 4
