@@ -117,6 +117,8 @@ def test_nothing_of_one_symbol_reaches_another(
     commands: list[list[str]],
 ) -> None:
     settings_of_the_stack.setenv("TASKS_PER_STEP", "5")
+    settings_of_the_stack.setattr("agg_pipeline.aggregation.backfill.LEASE_WAIT_S", 1.0)  # a lease of nobody
+    settings_of_the_stack.setattr("agg_pipeline.database.rebuilding.LEASE_WAIT_S", 1.0)
     defs = build_definitions()
     clean.execute(f"truncate {TABLES}, agg_task_faults restart identity cascade".encode())
     settings_of_the_stack.chdir(tmp_path)

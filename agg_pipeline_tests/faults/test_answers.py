@@ -25,6 +25,7 @@ WRITING = [
     "ops_runlog_finish",
     "ops_report_run",
     "ops_runlog_prune",
+    "agg_forget_touched_days",
 ]
 
 

@@ -24,7 +24,7 @@ from agg_pipeline_tests.faults.world import HOUR, MINUTE, World
 from agg_pipeline_tests.sql.helpers import Row, rows, scalar
 
 TICKS = 100
-CALLS_OF_A_RUN = 9 + 4 * 4  # to open and close it, to read the calendars, and for each of its four steps
+CALLS_OF_A_RUN = 11 + 4 * 4  # to open and close it, to read the calendars and the days, and for each of its four steps
 
 
 def start_worker(world: World) -> BaseProcess:
