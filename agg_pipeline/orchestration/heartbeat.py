@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from agg_pipeline.database.gateway import AggGateway
 from agg_pipeline.errors import GatewayError
 
-BEAT_S = 4.0
+BEAT_S = 3.0
 
 log = logging.getLogger(__name__)
 

@@ -18,13 +18,14 @@ from agg_pipeline.embedded import Stack, supervised
 from agg_pipeline.embedded.dagster_services import DagsterServices, dagster_services
 from agg_pipeline_tests.dagster.client import DagsterClient, Run
 from agg_pipeline_tests.dagster.conftest import empty_storage
-from agg_pipeline_tests.embedded.processes import wait_until
+from agg_pipeline_tests.embedded.processes import children, wait_until
 from agg_pipeline_tests.faults.judge import Verdict, judged
 from agg_pipeline_tests.faults.table import Row
 from agg_pipeline_tests.faults.world import World
 from agg_pipeline_tests.sql.helpers import scalar
 
-MODULE = "agg_pipeline_tests.dagster.by_hand_quick"
+MODULE = "agg_pipeline_tests.dagster.by_hand_spawned"
+PATIENCE_DEAD_S = 60.0  # a busy machine
 
 pytestmark = pytest.mark.nightly
 
@@ -120,23 +121,46 @@ def test_code_server_killed(world: World, client: DagsterClient) -> None:
     note(world, client, "code server killed", "kill -9 while a run is at work; started again")
 
 
-def test_code_server_and_worker_killed(world: World, client: DagsterClient) -> None:
-    """No process is left to report the end of the run; it is detected by its silence."""
+def kill_worker(client: DagsterClient, run_id: str) -> float:
+    """kill -9 of the process of a run; when."""
+    messages = [event.get("message") or "" for event in client.events(run_id)]
+    (pid,) = {int(pid) for message in messages for pid in re.findall(r"in process \(pid: (\d+)\)", message)}
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    return time.time()
+
+
+def found_dead(client: DagsterClient, run_id: str, killed_at: float) -> str:
+    """After how many seconds the run was found dead, and the next tick began, without anybody's help."""
+    client.wait(lambda: client.run(run_id).has_ended, "the dead run is noticed")
+    assert client.run(run_id).status == "FAILURE"
+    found_s = (client.run(run_id).ended or 0.0) - killed_at
+    following = client.wait(
+        lambda: [run.started for run in client.runs() if run.run_id != run_id and run.started], "the next tick begins"
+    )
+    begun_s = min(following) - killed_at
+    assert found_s < PATIENCE_DEAD_S
+    return f"found dead after {found_s:.0f} s, the next tick began after {begun_s:.0f} s"
+
+
+def test_worker_killed(world: World, client: DagsterClient) -> None:
+    """The code server reports its end."""
     with table_locked(world):
         run_id = start_one(world, client)
-        messages = [event.get("message") or "" for event in client.events(run_id)]
-        (pid,) = {int(pid) for message in messages for pid in re.findall(r"in process \(pid: (\d+)\)", message)}
-        kill(client, "code-server")
-        with contextlib.suppress(ProcessLookupError):
+        killed_at = kill_worker(client, run_id)
+    note(world, client, "worker of a tick killed", f"kill -9; {found_dead(client, run_id, killed_at)}")
+
+
+def test_code_server_and_worker_killed(world: World, client: DagsterClient) -> None:
+    """No process is left to report the end of the run; it gives no sign of life any more."""
+    with table_locked(world):
+        run_id = start_one(world, client)
+        server = services_of(client).pid("code-server")
+        for pid in (server, *children(server)):  # the child has loaded the code, and would report the end of the worker
             os.kill(pid, signal.SIGKILL)
-
-    def noticed_and_the_next_tick() -> None:
-        client.wait(lambda: client.run(run_id).has_ended, "the dead run is noticed")
-        client.launch_when_possible()  # as the schedule does, at most five minutes later
-
-    done = "kill -9 of both; the run is taken for dead after 5 min of silence (20 s in the test)"
-    note(world, client, "code server and worker killed", done, noticed_and_the_next_tick)
-    assert client.run(run_id).status == "FAILURE"
+        killed_at = kill_worker(client, run_id)
+        wait_until(lambda: services_of(client).supervisor.restarted() == ["code-server"])
+    note(world, client, "code server and worker killed", f"kill -9 of both; {found_dead(client, run_id, killed_at)}")
 
 
 def test_two_daemons_on_one_storage(world: World, client: DagsterClient, tmp_path: Path) -> None:

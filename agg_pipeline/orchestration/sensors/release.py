@@ -14,7 +14,7 @@ from agg_pipeline.orchestration.resources import SupabaseResource
 from agg_pipeline.orchestration.run_tags import environment_tags
 from agg_pipeline.settings import Settings
 
-DEAD_AFTER_S = 15.0
+DEAD_AFTER_S = 12.0
 """A run that gave signs of life has lost its process if none came for so long, and none until LOOK_AGAIN_S later: when
 the database answers again after an outage, sensor and run meet it at the same time."""
 
