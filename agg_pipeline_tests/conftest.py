@@ -16,7 +16,7 @@ from agg_pipeline.database.transport import open_transport
 from agg_pipeline.embedded import Stack, temporary
 
 # Property tests: the same few examples each time in `make test`, many new ones in `make nightly`.
-settings.register_profile("sample", max_examples=75, derandomize=True, database=None, deadline=None)
+settings.register_profile("sample", max_examples=50, derandomize=True, database=None, deadline=None)
 settings.register_profile(
     "nightly", max_examples=int(os.environ.get("AGG_EXAMPLES", "2000")), database=None, deadline=None, print_blob=True
 )

@@ -96,7 +96,7 @@ def project(stack: Stack, clean: psycopg.Connection, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.usefixtures("project")
 @given(words=typed())
-@settings(max_examples=max(25, settings.default.max_examples), suppress_health_check=list(HealthCheck))
+@settings(max_examples=max(25, settings.default.max_examples // 2), suppress_health_check=list(HealthCheck))
 def test_any_arguments_end_with_a_documented_exit_code(words: list[str]) -> None:
     result = CliRunner().invoke(app, words)
     assert result.exception is None or isinstance(result.exception, SystemExit), words

@@ -123,6 +123,7 @@ def test_down_stops_an_up_that_is_still_starting(tmp_path: Path) -> None:
         assert up.lines[-2:] == ["Stopping ...\n", "Stopped. Data stays in the folder.\n"]
 
 
+@pytest.mark.nightly
 def test_kill_9_of_up_leaves_nothing(tmp_path: Path) -> None:
     """Database, Dagster and the children of both."""
     with Up(tmp_path / "stack") as up:

@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 import psycopg
 import pytest
-from hypothesis import HealthCheck, event, example, given, settings
+from hypothesis import HealthCheck, Phase, event, example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -24,6 +24,7 @@ from agg_pipeline_tests.oracle import assert_equals_oracle
 
 GOOD = ["AAA", "ZZZ"]
 DAY = "2026-01-05"
+MANY = 100
 HEADER = ["symbol", "ts_utc", "open", "high", "low", "close", "volume", "trade_count", "is_partial"]
 
 cells = st.one_of(
@@ -103,7 +104,12 @@ def failed_tasks(result: dg.ExecuteInProcessResult) -> set[str]:
     symbol="[/]", rows=[], planted=[], state={"last_agg_bar_ts_utc": "infinity"}, timeframe="5m", ranges=[],
     commands=[COMMANDS[0], COMMANDS[2], COMMANDS[4]],
 )  # fmt: skip
-@settings(max_examples=max(1, settings.default.max_examples // 20 - 3), suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=max(1, settings.default.max_examples // 40),
+    # In `make test` only the example above: one takes ten seconds.
+    phases=tuple(Phase) if settings.default.max_examples > MANY else (Phase.explicit,),
+    suppress_health_check=list(HealthCheck),
+)
 def test_nothing_of_one_symbol_reaches_another(
     settings_of_the_stack: pytest.MonkeyPatch,
     clean: psycopg.Connection,

@@ -93,7 +93,8 @@ def test_a_command_does_not_import_dagster() -> None:
     assert loaded.stdout == "[]\n"
 
 
-@pytest.mark.parametrize("signal", sampled(["SIGINT to both", "SIGKILL to the command"], ["SIGKILL to the command"]))
+@pytest.mark.nightly
+@pytest.mark.parametrize("signal", ["SIGINT to both", "SIGKILL to the command"])
 def test_a_run_ends_with_its_command(
     environment: dict[str, str], hour: psycopg.Connection, stack: Stack, tmp_path: Path, signal: str
 ) -> None:

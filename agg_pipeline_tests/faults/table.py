@@ -30,7 +30,7 @@ raw bars.
 
 The seconds of the time to heal are measured. A time after + is simulated by moving the clock of the runs forward: a
 back-off or a lease that had to end. The sensor `release_leases` frees leases of ended Dagster runs; the tests evaluate
-it once, the daemon every ten seconds. The lease of a worker unknown to Dagster has to expire.
+it once, the daemon every five seconds. The lease of a worker unknown to Dagster has to expire.
 
 In every row, no bar existed twice and no lease was left.{pauses}
 """

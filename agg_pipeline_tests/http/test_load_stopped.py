@@ -118,6 +118,7 @@ def test_a_killed_load_leaves_whole_batches_and_the_next_one_completes_them(
     assert f"{40 * BATCH_ROWS - left:,} bars inserted, 0 updated, {left:,} unchanged" in printed
 
 
+@pytest.mark.nightly
 def test_a_process_substitution_is_loaded(stack: Stack, clean: psycopg.Connection, tmp_path: Path) -> None:
     path = tmp_path / "bars.csv"
     path.write_text(HEADER + lines(0, 10))

@@ -29,7 +29,7 @@ from agg_pipeline_tests.quality.test_recomputation_properties import raw_bars
 M1, M5, M15, H1, H4, D1 = Timeframe
 DAY = dt.timedelta(days=1)
 few = settings(  # one takes a second, and making one smaller takes minutes
-    max_examples=settings().max_examples // 75, phases=[Phase.explicit, Phase.reuse, Phase.generate]
+    max_examples=settings().max_examples // 50, phases=[Phase.explicit, Phase.reuse, Phase.generate]
 )
 
 

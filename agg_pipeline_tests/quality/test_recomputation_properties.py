@@ -36,7 +36,7 @@ def raw_bars(draw: st.DrawFn) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=RAW_COLUMNS)
 
 
-few = settings(max_examples=settings().max_examples // 75)  # one takes half a second and more
+few = settings(max_examples=settings().max_examples // 50)  # one takes half a second and more
 
 
 @few

@@ -152,6 +152,7 @@ def test_a_range_with_gaps_loses_nothing(day: psycopg.Connection) -> None:
     assert all_rows(day) == before
 
 
+@pytest.mark.nightly
 def test_a_long_range_takes_several_calls_cut_between_days(db: psycopg.Connection) -> None:
     register(db, "EURUSD")
     put(db, "EURUSD", "00:00", 20 * 24 * 60)
