@@ -221,10 +221,10 @@ class World:
             assert time.monotonic() - began < HANG_S, "it does not heal"
 
     def _release(self) -> None:
-        """What the daemon does every ten seconds: free what ended runs that it knows of have left behind."""
+        """What the daemon does every five seconds: free what ended runs that it knows of have left behind."""
         supabase = self._resource(self.stack.api_url or "", self.stack.service_role_key)
         settings = load_settings()
-        sensor = build_release_sensor(build_job(settings, {"supabase": supabase}), settings)
+        sensor = build_release_sensor(settings)
         with dg.build_sensor_context(instance=self.instance, resources={"supabase": supabase}) as context:
             print(sensor(context))
 

@@ -96,7 +96,7 @@ class Calls:
         returns: type[T],
         *,
         left_to_caller: Collection[str] = (),
-        attempts: int = retries.ATTEMPTS,
+        attempts: int | None = None,
         **params: object,
     ) -> T:
         return retries.call(self._transport, function, returns, params, left_to_caller, attempts)

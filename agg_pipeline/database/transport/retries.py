@@ -34,12 +34,13 @@ def call(
     returns: type[T],
     params: dict[str, object],
     left_to_caller: Collection[str] = (),
-    attempts: int = ATTEMPTS,
+    attempts: int | None = None,
 ) -> T:
     """Call a function, retry after transient errors, and validate the JSON that it returns.
 
     Args:
         left_to_caller: codes that are raised without a retry, since the caller handles them.
+        attempts: at most so many. Default: ATTEMPTS.
     """
     was_retried = False
 
@@ -48,7 +49,7 @@ def call(
 
     for attempt in tenacity.Retrying(
         retry=tenacity.retry_if_exception(may_heal),
-        stop=tenacity.stop_after_attempt(attempts) | tenacity.stop_after_delay(RETRIES_END_S),
+        stop=tenacity.stop_after_attempt(attempts or ATTEMPTS) | tenacity.stop_after_delay(RETRIES_END_S),
         wait=_wait_s,
         before_sleep=_log_retry,
         reraise=True,
