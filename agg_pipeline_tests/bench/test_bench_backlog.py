@@ -45,6 +45,4 @@ def _until_built(stack: Stack, root: Path, environment: dict[str, str], wanted: 
         began = time.perf_counter()
         client.launch_when_possible()
         client.wait(lambda: all(market.bars(timeframe) >= count for timeframe, count in wanted.items()), "it is built")
-        spent = time.perf_counter() - began
-        assert wanted is not WINDOWS or {timeframe: market.bars(timeframe) for timeframe in WINDOWS} == WINDOWS
-        return spent
+        return time.perf_counter() - began
