@@ -24,7 +24,7 @@ settings.load_profile("sample")
 
 TABLES = (
     "core_asset_registry_all, data_bars, derived_data_bars, data_agg_state, agg_dirty_ranges, ops_runlog, "
-    "ops_issues, quality_workerhealth"
+    "ops_issues, quality_workerhealth, agg_task_faults, agg_touched_days, ops_heartbeats"
 )
 
 

@@ -126,7 +126,7 @@ def test_nothing_of_one_symbol_reaches_another(
     settings_of_the_stack.setattr("agg_pipeline.aggregation.backfill.LEASE_WAIT_S", 1.0)  # a lease of nobody
     settings_of_the_stack.setattr("agg_pipeline.database.rebuilding.LEASE_WAIT_S", 1.0)
     defs = build_definitions()
-    clean.execute(f"truncate {TABLES}, agg_task_faults restart identity cascade".encode())
+    clean.execute(f"truncate {TABLES} restart identity cascade".encode())
     settings_of_the_stack.chdir(tmp_path)
     path = tmp_path / "bars.csv"
     assert load(path, [row for name in (*GOOD, symbol) for row in bars(name, 8)]) == 0

@@ -1,8 +1,14 @@
 """agg_touched_days: each day whose bars changed is there until it was reported, whoever built it."""
 
 import psycopg
+import pytest
 
 from agg_pipeline_tests.sql.helpers import at, drop, put, register, scalar, settle
+
+
+@pytest.fixture(autouse=True)
+def none_yet(db: psycopg.Connection) -> None:
+    db.execute("delete from agg_touched_days")
 
 
 def days(db: psycopg.Connection) -> list[tuple[str, str]]:
