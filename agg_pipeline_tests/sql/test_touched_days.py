@@ -1,4 +1,4 @@
-"""agg_touched_days: each day whose bars changed is there until it was reported, whoever built it."""
+"""agg_unreported_days: each day whose bars changed is there until it was reported, whoever built it."""
 
 import psycopg
 import pytest
@@ -12,12 +12,12 @@ def none_yet(db: psycopg.Connection) -> None:
 
 
 def days(db: psycopg.Connection) -> list[tuple[str, str]]:
-    found = scalar(db, "select agg_touched_days()")["days"]
+    found = scalar(db, "select agg_unreported_days()")["days"]
     return sorted((one["timeframe"], one["day"]) for one in found)
 
 
 def report(db: psycopg.Connection) -> None:
-    through = scalar(db, "select agg_touched_days()")["through_id"]
+    through = scalar(db, "select agg_unreported_days()")["through_id"]
     assert scalar(db, "select agg_forget_touched_days(%s)", [through])["success"]
     assert days(db) == []
 
@@ -53,7 +53,7 @@ def test_what_changes_after_it_was_read_stays(db: psycopg.Connection) -> None:
     register(db, "AAA")
     put(db, "AAA", "2026-01-05 10:00", 5)
     settle(db, "2026-01-05 10:06")
-    through = scalar(db, "select agg_touched_days()")["through_id"]
+    through = scalar(db, "select agg_unreported_days()")["through_id"]
     put(db, "AAA", "2026-01-06 10:00", 5)
     settle(db, "2026-01-06 10:06")
     scalar(db, "select agg_forget_touched_days(%s)", [through])
@@ -65,7 +65,7 @@ def test_no_more_days_than_asked_for_oldest_notes_first(db: psycopg.Connection) 
     db.execute(
         "insert into agg_touched_days (timeframe, day) select '1d', date '2026-01-01' + n from generate_series(0, 9) n"
     )
-    first = scalar(db, "select agg_touched_days(3)")
+    first = scalar(db, "select agg_unreported_days(3)")
     assert [one["day"] for one in first["days"]] == ["2026-01-01", "2026-01-02", "2026-01-03"]
     scalar(db, "select agg_forget_touched_days(%s)", [first["through_id"]])
     assert len(days(db)) == 7

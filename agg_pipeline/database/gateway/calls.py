@@ -37,7 +37,7 @@ FUNCTIONS = frozenset(
         "agg_resume_task",
         "agg_set_calendar",
         "agg_start_batch",
-        "agg_touched_days",
+        "agg_unreported_days",
         "catchup_aggregation_batch",
         "ops_heartbeat",
         "ops_heartbeats_of",

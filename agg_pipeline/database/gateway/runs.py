@@ -61,8 +61,8 @@ class RunCalls(Calls):
         return self._call("ops_heartbeats_of", dict[str, float], p_env_name=environment)
 
     def touched_days(self) -> TouchedDays:
-        """Days whose bars changed and that no run has reported (agg_touched_days)."""
-        return self._call("agg_touched_days", TouchedDays)
+        """Days whose bars changed and that no run has reported (agg_unreported_days)."""
+        return self._call("agg_unreported_days", TouchedDays)
 
     def forget_touched_days(self, touched: TouchedDays) -> None:
         """Days that have been reported (agg_forget_touched_days)."""

@@ -24,7 +24,7 @@ class TouchedDay(Wire):
 
 
 class TouchedDays(Wire):
-    """JSON of ``agg_touched_days``: days that no run has reported yet."""
+    """JSON of ``agg_unreported_days``: days that no run has reported yet."""
 
     through_id: int
     days: list[TouchedDay]
