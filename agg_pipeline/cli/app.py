@@ -4,10 +4,11 @@ What is printed is data: the consoles read neither markup nor emoji codes, so th
 can be taken for one. ``styled`` gives a part of a text its colour.
 """
 
+import contextlib
 import functools
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
 import typer
@@ -17,7 +18,7 @@ from rich.text import Text
 
 from agg_pipeline.database.migrate import MigrationError
 from agg_pipeline.embedded import EmbeddedError
-from agg_pipeline.errors import GatewayError
+from agg_pipeline.errors import GatewayError, PermanentError
 from agg_pipeline.ingest.errors import BarFileError
 from agg_pipeline.market.calendars import CalendarError
 from agg_pipeline.market.names import SymbolError, check_symbol, terminal
@@ -66,6 +67,18 @@ def styled(*parts: str | tuple[str, str]) -> Text:
 
 class CommandError(RuntimeError):
     """A command cannot be carried out; the message says why and what to do."""
+
+
+@contextlib.contextmanager
+def apart(symbol: str, refused: list[str]) -> Iterator[None]:
+    """What the database refuses for one symbol in the block is printed and noted, and the others go on."""
+    try:
+        yield
+    except PermanentError as exc:
+        if exc.is_configuration:  # of no symbol
+            raise
+        errors.print(styled(("Error:", "bold red"), f" {symbol}: {exc}"), soft_wrap=True, highlight=False)
+        refused.append(symbol)
 
 
 _KNOWN = (

@@ -7,7 +7,7 @@ import typer
 from rich.progress import track
 from rich.table import Table
 
-from agg_pipeline.cli.app import WholeTable, command, console, styled
+from agg_pipeline.cli.app import WholeTable, apart, command, console, styled
 from agg_pipeline.cli.arguments import Root, Symbols, parse_time
 from agg_pipeline.cli.target import ROOT, connect, histories
 from agg_pipeline.quality.check_results import CHECKS, RAW_CHECKS, CheckResult
@@ -31,6 +31,7 @@ def check(
     rows, lag, health. Exit code 1 if there is an error."""
     since, until = begin and parse_time(begin, "--from"), end and parse_time(end, "--to")
     results: list[CheckResult] = []
+    refused: list[str] = []
     with connect(root) as gateway:
         for symbol, (_, built_until) in track(
             histories(gateway, symbols).items(),
@@ -40,11 +41,12 @@ def check(
             disable=not console.is_terminal,
         ):
             stop = until or built_until
-            results += check_bars(gateway, symbol, begin=since or stop - dt.timedelta(days=DAYS), end=stop)
+            with apart(symbol, refused):
+                results += check_bars(gateway, symbol, begin=since or stop - dt.timedelta(days=DAYS), end=stop)
     for finding in (finding for result in results for finding in result.findings):
         console.print(f"{finding.severity}: {finding}", highlight=False, soft_wrap=True)
     console.print(_table(results))
-    if any(not result.passed and result.severity == "error" for result in results):
+    if refused or any(not result.passed and result.severity == "error" for result in results):
         raise typer.Exit(1)
 
 

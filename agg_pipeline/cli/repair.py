@@ -7,7 +7,7 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from agg_pipeline.cli.app import WholeTable, command, console
+from agg_pipeline.cli.app import WholeTable, command, console, errors, styled
 from agg_pipeline.cli.arguments import Root, Symbols, parse_time
 from agg_pipeline.cli.tables import rebuild_table
 from agg_pipeline.cli.target import ROOT, connect, tasks_of
@@ -47,7 +47,9 @@ def repair_bars(
         bar = progress.add_task("Repairing" if apply else "Checking", total=len(tasks))
         done = repair(gateway, symbols=symbols or (), begin=since, apply=apply, on_task=lambda: progress.advance(bar))
     _show(done, apply)
-    if not apply and not done.is_sound:
+    for symbol, why in done.refused.items():
+        errors.print(styled(("Error:", "bold red"), f" {symbol}: {why}"), soft_wrap=True, highlight=False)
+    if done.refused or (not apply and not done.is_sound):
         raise typer.Exit(1)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import Progress
 
-from agg_pipeline.cli.app import command, console
+from agg_pipeline.cli.app import apart, command, console
 from agg_pipeline.cli.arguments import From, Root, Symbols, To, parse_time, parse_timeframe
 from agg_pipeline.cli.target import ROOT, connect, histories
 from agg_pipeline.database.gateway import AggGateway
@@ -39,17 +39,22 @@ def verify(
         Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
     ):
         of_symbols = histories(gateway, symbols)
+        refused: list[str] = []
         work = []
         for symbol, (first, built_until) in of_symbols.items():
-            stop = until or _end_of_bars(gateway, symbol, built_until)
-            start = max(first, since or (first if everything else min(built_until, stop) - PAGE))
-            work += [(symbol, page, start, stop) for page in pages(start, stop)]
+            with apart(symbol, refused):
+                stop = until or _end_of_bars(gateway, symbol, built_until)
+                start = max(first, since or (first if everything else min(built_until, stop) - PAGE))
+                work += [(symbol, page, start, stop) for page in pages(start, stop)]
         for symbol, page, start, stop in progress.track(work, description="Verifying"):
-            verdict = verify_page(gateway, symbol, page, begin=start, end=stop, timeframes=wanted)
-            source_bars, bars = source_bars + verdict.source_bars, bars + verdict.bars
-            for row in verdict.differences.itertuples():
-                wrong, invalidated = wrong + 1, invalidated + bool(row.invalidated)
-                console.print(_difference(row), highlight=False, soft_wrap=True)
+            if symbol in refused:
+                continue
+            with apart(symbol, refused):
+                verdict = verify_page(gateway, symbol, page, begin=start, end=stop, timeframes=wanted)
+                source_bars, bars = source_bars + verdict.source_bars, bars + verdict.bars
+                for row in verdict.differences.itertuples():
+                    wrong, invalidated = wrong + 1, invalidated + bool(row.invalidated)
+                    console.print(_difference(row), highlight=False, soft_wrap=True)
     console.print(
         f"{bars:,} bars of {len(of_symbols)} symbols recomputed from {source_bars:,} source bars in "
         f"{time.monotonic() - began:.0f} s: {wrong:,} differences"
@@ -61,7 +66,7 @@ def verify(
         highlight=False,
         soft_wrap=True,
     )
-    if wrong:
+    if wrong or refused:
         raise typer.Exit(1)
 
 

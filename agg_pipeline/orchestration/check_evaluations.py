@@ -108,7 +108,8 @@ def carried_over(
     """
     keys = [spec.key for spec in check_specs() if spec.asset_key in assets and spec.key not in evaluated]
     for record in instance.event_log_storage.get_latest_asset_check_execution_by_key(keys).values():
-        if (one := record.evaluation) is not None:
+        one = record.evaluation
+        if isinstance(one, dg.AssetCheckEvaluation):  # not one that a run beside this one is about to make
             yield dg.AssetCheckEvaluation(
                 asset_key=one.asset_key,
                 check_name=one.check_name,

@@ -192,7 +192,10 @@ def close_run(
         )  # fmt: skip
     yield from evaluations
     shown = {bars_key(timeframe) for timeframe, _ in reported} | {one.asset_key for one in other_days}
-    yield from carried_over(context.instance, shown, [one.asset_check_key for one in evaluations])
+    yield from _read_or_warn(
+        context, "Earlier results of checks", none,
+        lambda: list(carried_over(context.instance, shown, [one.asset_check_key for one in evaluations])),
+    )  # fmt: skip
     if failed:
         named = "; ".join(f"{o} ({o.kind}): {o.error}" for o in failed[:10])
         raise dg.Failure(

@@ -15,6 +15,7 @@ from agg_pipeline.database.models.base import Task
 from agg_pipeline.database.models.health import TaskHealth
 from agg_pipeline.database.models.rebuild import BadCursor, LevelRebuild, add_levels
 from agg_pipeline.database.rebuilding import rebuild_steps
+from agg_pipeline.errors import LeaseLost, PermanentError
 from agg_pipeline.market.timeframes import Timeframe, next_window, window_start
 
 KINDS = {
@@ -53,11 +54,13 @@ class Repair:
     cursors: list[BadCursor]
     damage: list[TaskDamage] = field(default_factory=list)
     levels: dict[str, LevelRebuild] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)  # symbols that the database refused, and why
 
     @property
     def is_sound(self) -> bool:
         """True if there was nothing to repair. A frozen cursor needs no repair: the next tick moves it on."""
-        return all(c.kind == "frozen" for c in self.cursors) and not any(found.bars for found in self.damage)
+        is_right = all(c.kind == "frozen" for c in self.cursors) and not any(found.bars for found in self.damage)
+        return is_right and not self.refused
 
 
 def find_damage(gateway: AggGateway, task: Task, begin: dt.datetime, end: dt.datetime) -> TaskDamage:
@@ -95,19 +98,34 @@ def repair(
     """
     bad = gateway.repair_cursors(symbols or None, dry_run=not apply)
     done = Repair(cursors=bad)
-    for _, tasks in itertools.groupby(gateway.health(symbols or None), key=lambda task: task.symbol):
-        own = []
-        for task in tasks:  # children before parents
-            if (first := task.first_window_utc) is not None:  # else its own row is the damage
-                own.append(find_damage(gateway, task, max(first, begin or first), _end(task, bad)))
-            on_task()
-        done.damage += own
-        if damaged := [found for found in own if found.bars]:
-            # Starts at the shortest damaged timeframe; the rebuild includes those above, so each window is built once.
-            for start, stop in _whole_days(r for found in damaged for r in found.ranges):
-                for step in rebuild_steps(gateway, damaged[0].task, start, stop, dry_run=not apply):
-                    done.levels = add_levels(done.levels, step)
+    for symbol, tasks in itertools.groupby(gateway.health(symbols or None), key=lambda task: task.symbol):
+        try:
+            _repair_symbol(gateway, done, list(tasks), begin, apply, on_task)
+        except LeaseLost:
+            raise
+        except PermanentError as exc:
+            if exc.is_configuration:
+                raise
+            done.refused[symbol] = str(exc)
     return done
+
+
+def _repair_symbol(
+    gateway: AggGateway, done: Repair, tasks: Sequence[TaskHealth], begin: dt.datetime | None, apply: bool,
+    on_task: Callable[[], None],
+) -> None:  # fmt: skip
+    """Find, and if ``apply`` correct, the wrong bars of one symbol."""
+    own = []
+    for task in tasks:  # children before parents
+        if (first := task.first_window_utc) is not None:  # else its own row is the damage
+            own.append(find_damage(gateway, task, max(first, begin or first), _end(task, done.cursors)))
+        on_task()
+    done.damage += own
+    if damaged := [found for found in own if found.bars]:
+        # Starts at the shortest damaged timeframe; the rebuild includes those above, so each window is built once.
+        for start, stop in _whole_days(r for found in damaged for r in found.ranges):
+            for step in rebuild_steps(gateway, damaged[0].task, start, stop, dry_run=not apply):
+                done.levels = add_levels(done.levels, step)
 
 
 def _end(task: TaskHealth, bad: Sequence[BadCursor]) -> dt.datetime:
