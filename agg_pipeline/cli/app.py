@@ -69,6 +69,11 @@ class CommandError(RuntimeError):
     """A command cannot be carried out; the message says why and what to do."""
 
 
+def print_error(text: str) -> None:
+    """One line on standard error."""
+    errors.print(styled(("Error:", "bold red"), f" {text}"), soft_wrap=True, highlight=False)
+
+
 @contextlib.contextmanager
 def apart(symbol: str, refused: list[str]) -> Iterator[None]:
     """What the database refuses for one symbol in the block is printed and noted, and the others go on."""
@@ -77,7 +82,7 @@ def apart(symbol: str, refused: list[str]) -> Iterator[None]:
     except PermanentError as exc:
         if exc.is_configuration:  # of no symbol
             raise
-        errors.print(styled(("Error:", "bold red"), f" {symbol}: {exc}"), soft_wrap=True, highlight=False)
+        print_error(f"{symbol}: {exc}")
         refused.append(symbol)
 
 
@@ -108,7 +113,7 @@ def command(name: str, *, hidden: bool = False, failure: int = 1) -> Callable[[C
                     check_symbol(name)
                 return function(*args, **kwargs)
             except _KNOWN as exc:
-                errors.print(styled(("Error:", "bold red"), f" {exc}"), soft_wrap=True, highlight=False)
+                print_error(str(exc))
                 raise typer.Exit(failure) from None
 
         app.command(name, hidden=hidden)(guarded)

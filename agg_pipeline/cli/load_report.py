@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
-from agg_pipeline.cli.app import console, errors, styled
+from agg_pipeline.cli.app import console, errors, print_error
 from agg_pipeline.ingest.bar_file import BarFile
 from agg_pipeline.ingest.errors import shown_path
 from agg_pipeline.ingest.rejects import RejectGroups
@@ -58,7 +58,7 @@ class LoadReport:
         for line in self.rejects.lines():
             self._warn(f"{self.name} {line}" if line.startswith(("line ", "row ")) else f"{self.name}: {line}")
         if failure is not None:
-            errors.print(styled(("Error:", "bold red"), f" {failure}"), soft_wrap=True, highlight=False)
+            print_error(str(failure))
         if self._file is None:
             if stopped_by is not None:
                 self._warn(f"{self.name}: stopped by {stopped_by}; nothing of it is loaded.")

@@ -7,7 +7,7 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from agg_pipeline.cli.app import WholeTable, command, console, errors, styled
+from agg_pipeline.cli.app import WholeTable, command, console, print_error
 from agg_pipeline.cli.arguments import Root, Symbols, parse_time
 from agg_pipeline.cli.tables import rebuild_table
 from agg_pipeline.cli.target import ROOT, connect, tasks_of
@@ -48,7 +48,7 @@ def repair_bars(
         done = repair(gateway, symbols=symbols or (), begin=since, apply=apply, on_task=lambda: progress.advance(bar))
     _show(done, apply)
     for symbol, why in done.refused.items():
-        errors.print(styled(("Error:", "bold red"), f" {symbol}: {why}"), soft_wrap=True, highlight=False)
+        print_error(f"{symbol}: {why}")
     if done.refused or (not apply and not done.is_sound):
         raise typer.Exit(1)
 

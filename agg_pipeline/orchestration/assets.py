@@ -208,13 +208,13 @@ def _report_other_days(
     """Report what was built besides the selected days: windows before them, and timeframes above."""
     days = {dt.date.fromisoformat(key) for key in context.partition_keys}
     try:
-        touched = supabase.gateway.touched_days()
         reported = {(timeframe.value, day) for timeframe in timeframes for day in days}
-        events = list(day_materializations(touched, reported, context.run.run_id))
-        others = {event.asset_key for event in events} - {bars_key(timeframe) for timeframe in timeframes}
-        for event in [*events, *carried_over(context.instance, others, [])]:
-            context.log_event(event)
-        supabase.gateway.forget_touched_days(touched)
+        while (touched := supabase.gateway.touched_days()).days:  # a call gives a thousand
+            events = list(day_materializations(touched, reported, context.run.run_id))
+            others = {event.asset_key for event in events} - {bars_key(timeframe) for timeframe in timeframes}
+            for event in [*events, *carried_over(context.instance, others, [])]:
+                context.log_event(event)
+            supabase.gateway.forget_touched_days(touched)
     except GatewayError as exc:
         warn(context.log, f"The bars are stored; the next tick reports the other days that changed. {exc}")
 

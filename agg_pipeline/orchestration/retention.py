@@ -35,9 +35,9 @@ def delete_expired(context: dg.OpExecutionContext, config: RetentionConfig, supa
     settings = load_settings()
     days = config.days or settings.retention_days
     before = dt.datetime.now(dt.UTC) - dt.timedelta(days=days)
-    deleted = sum(
-        _delete_runs(context, of_environment, before, config.max_runs) for of_environment in _runs_of(context)
-    )
+    deleted = 0
+    for wanted in _runs_of(context):
+        deleted += _delete_runs(context, wanted, before, config.max_runs - deleted)
     assets = all_keys()
     evaluations = delete_evaluations(context.instance, assets, before)
     backfills = delete_backfills(context.instance, assets, before)

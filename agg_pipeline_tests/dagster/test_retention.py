@@ -6,8 +6,10 @@ import uuid
 import dagster as dg
 import psycopg
 import pytest
+from sqlalchemy import create_engine, text
 
 from agg_pipeline.embedded import Stack
+from agg_pipeline.orchestration.asset_keys import bars_key
 from agg_pipeline_tests.dagster.conftest import rewrite_run
 from agg_pipeline_tests.sql.helpers import scalar
 
@@ -68,3 +70,26 @@ def test_old_runs_go_with_their_events_and_their_rows(
     assert {name for name, run_id in runs.items() if instance.all_logs(run_id)} == {"fresh", "open", "theirs"}
     assert scalar(clean, "select count(*) from ops_runlog") == 2
     assert retention(defs, instance) == {"runs_deleted": 0, "runlog_rows_deleted": 0, "runlog_rows_abandoned": 0}
+
+
+def test_old_evaluations_of_this_environment_go_and_no_others(
+    defs: dg.Definitions, instance: dg.DagsterInstance, stack: Stack, clean: psycopg.Connection
+) -> None:
+    """Dagster keeps evaluations when it deletes their run."""
+    keys = [bars_key("5m"), bars_key("raw"), dg.AssetKey(["dev", "bars_5m"])]
+    for key in keys:
+        evaluation = dg.AssetCheckEvaluation(asset_key=key, check_name="lag", passed=True, metadata={})
+        instance.report_runless_asset_event(evaluation)
+    engine = create_engine(stack.dagster_dsn)
+    with engine.begin() as storage:
+        storage.execute(
+            text(
+                "update asset_check_executions set create_timestamp = now() - interval '40 days' where asset_key <> :k"
+            ),
+            {"k": keys[1].to_string()},
+        )
+    retention(defs, instance)
+    with engine.begin() as storage:
+        left = {row[0] for row in storage.execute(text("select asset_key from asset_check_executions"))}
+    engine.dispose()
+    assert left == {keys[1].to_string(), keys[2].to_string()}, "what is young, and another environment's"

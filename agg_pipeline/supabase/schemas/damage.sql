@@ -85,8 +85,8 @@ grant execute on function public.agg_find_damage(text, text, timestamptz, timest
 
 -- Cursors that no catch-up would leave so, with where they belong and how many windows lie between them and the data.
 -- future: later than the window of the newest base bar (the source was loaded after the cursor was set, or a row is gone).
--- off_grid: a start that was not aligned. impossible: cursor, start or
--- next run is no time between 1900 and 2200. frozen: at an empty window although data goes on; a catch-up passes it by itself.
+-- off_grid: a start that was not aligned. impossible: cursor, start or next run is no time between 1900 and 2200.
+-- frozen: at an empty window although data goes on; a catch-up passes it by itself.
 create function public._agg_bad_cursors(p_now_utc timestamptz)
 returns table (canonical_symbol text, timeframe text, kind text, from_utc timestamptz, to_utc timestamptz, windows integer)
 language sql stable set search_path = '' set timezone = 'UTC' as $$

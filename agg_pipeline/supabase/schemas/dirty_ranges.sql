@@ -46,8 +46,10 @@ begin
   if seen = 0 then
     return null;
   end if;
-  -- An update may have moved rows out of windows: mostly none.
-  if tg_op = 'UPDATE' then
+  -- An update may have moved rows out of windows. Of many rows only the moved ones are looked for: mostly none.
+  if tg_op = 'UPDATE' and seen = 1 then
+    moved := array(select (b.canonical_symbol, b.timeframe, b.ts_utc, null)::public.agg_range from old_rows b);
+  elsif tg_op = 'UPDATE' then
     moved := array(select (b.canonical_symbol, b.timeframe, b.ts_utc, null)::public.agg_range
                      from (select canonical_symbol, timeframe, ts_utc from old_rows
                            except
@@ -55,15 +57,6 @@ begin
   end if;
   -- Rows outside of the centuries that agg_source_bars takes are in no window. Their times may break date_bin, and with it
   -- the whole statement of the ingester.
-  if seen = 1 and coalesce(cardinality(moved), 0) = 0 then  -- one window of each consumer: no runs to look for
-    insert into public.agg_dirty_ranges (canonical_symbol, timeframe, from_utc, to_utc)
-    select b.canonical_symbol, t.timeframe, w.from_utc, w.from_utc + t.length
-      from changed b
-      join public.agg_timeframes t on t.source_timeframe = b.timeframe
-     cross join lateral (select date_bin(t.length, b.ts_utc, t.origin_utc) as from_utc offset 0) w
-     where b.ts_utc >= '1900-01-01 00:00:00+00' and b.ts_utc < '2200-01-01 00:00:00+00';
-    return null;
-  end if;
   insert into public.agg_dirty_ranges (canonical_symbol, timeframe, from_utc, to_utc)
   select touched.canonical_symbol, touched.timeframe, lower(run), upper(run)
     from (select w.canonical_symbol, w.timeframe, range_agg(tstzrange(w.from_utc, w.from_utc + w.length)) as runs

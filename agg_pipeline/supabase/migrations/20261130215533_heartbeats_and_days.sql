@@ -1,4 +1,4 @@
--- heartbeats and days: _agg_log_dirty, _agg_store, agg_contract, agg_forget_touched_days, agg_unreported_days, ops_heartbeat, ops_heartbeats_of, ops_runlog_expire.
+-- heartbeats and days: _agg_store, agg_contract, agg_forget_touched_days, agg_unreported_days, ops_heartbeat, ops_heartbeats_of, ops_runlog_expire.
 -- Written by `make migration` from supabase/schemas, where the reasons are. Needs: all migrations before it.
 -- Repeat: yes. Undo: the same objects as the version before has them.
 set local lock_timeout = '10s';
@@ -56,60 +56,6 @@ $function$;
 comment on function public.ops_heartbeats_of(text) is 'JSON {run id: seconds since its newest sign of life} of the runs of an environment.';
 revoke all on function public.ops_heartbeats_of(text) from public, anon, authenticated, service_role;
 grant execute on function public.ops_heartbeats_of(text) to service_role;
-CREATE OR REPLACE FUNCTION public._agg_log_dirty()
- RETURNS trigger
- LANGUAGE plpgsql
- SECURITY DEFINER
- SET search_path TO ''
-AS $function$
-declare
-  seen integer;
-  moved public.agg_range[];
-begin
-  if tg_op = 'TRUNCATE' then  -- names no rows: all that the tasks have built is in doubt
-    insert into public.agg_dirty_ranges (canonical_symbol, timeframe, from_utc, to_utc)
-    select canonical_symbol, timeframe, agg_start_utc, last_agg_bar_ts_utc
-      from public.data_agg_state where agg_start_utc < last_agg_bar_ts_utc;
-    return null;
-  end if;
-  -- An upsert fires the triggers of insert and update, one of them mostly without rows, and many ingesters write row by
-  -- row: there, what follows would cost more than all else that they do.
-  seen := (select count(*) from (select from changed limit 2) first_two);
-  if seen = 0 then
-    return null;
-  end if;
-  -- An update may have moved rows out of windows: mostly none.
-  if tg_op = 'UPDATE' then
-    moved := array(select (b.canonical_symbol, b.timeframe, b.ts_utc, null)::public.agg_range
-                     from (select canonical_symbol, timeframe, ts_utc from old_rows
-                           except
-                           select canonical_symbol, timeframe, ts_utc from changed) b);
-  end if;
-  -- Rows outside of the centuries that agg_source_bars takes are in no window. Their times may break date_bin, and with it
-  -- the whole statement of the ingester.
-  if seen = 1 and coalesce(cardinality(moved), 0) = 0 then  -- one window of each consumer: no runs to look for
-    insert into public.agg_dirty_ranges (canonical_symbol, timeframe, from_utc, to_utc)
-    select b.canonical_symbol, t.timeframe, w.from_utc, w.from_utc + t.length
-      from changed b
-      join public.agg_timeframes t on t.source_timeframe = b.timeframe
-     cross join lateral (select date_bin(t.length, b.ts_utc, t.origin_utc) as from_utc offset 0) w
-     where b.ts_utc >= '1900-01-01 00:00:00+00' and b.ts_utc < '2200-01-01 00:00:00+00';
-    return null;
-  end if;
-  insert into public.agg_dirty_ranges (canonical_symbol, timeframe, from_utc, to_utc)
-  select touched.canonical_symbol, touched.timeframe, lower(run), upper(run)
-    from (select w.canonical_symbol, w.timeframe, range_agg(tstzrange(w.from_utc, w.from_utc + w.length)) as runs
-            from (select b.canonical_symbol, t.timeframe, t.length, date_bin(t.length, b.ts_utc, t.origin_utc) as from_utc
-                    from (select canonical_symbol, timeframe, ts_utc from changed
-                          union all
-                          select m.canonical_symbol, m.timeframe, m.from_utc from unnest(moved) m) b
-                    join public.agg_timeframes t on t.source_timeframe = b.timeframe
-                   where b.ts_utc >= '1900-01-01 00:00:00+00' and b.ts_utc < '2200-01-01 00:00:00+00'
-                  offset 0) w  -- so that date_bin is computed once a row
-           group by 1, 2) touched, unnest(touched.runs) run;
-  return null;
-end $function$;
-
 CREATE OR REPLACE FUNCTION public.agg_unreported_days(p_limit integer DEFAULT 1000)
  RETURNS jsonb
  LANGUAGE sql
